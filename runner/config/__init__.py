@@ -1,0 +1,1 @@
+"""From raw YAML to validated, frozen specs; every problem is reported at once, by path."""

@@ -1,0 +1,87 @@
+"""What a mistake looks like to the person who made it.
+
+Every complaint of the project has one form, ``path: expected X, got Y. Hint.``, and complaints
+are collected, so that one run names them all.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the input.
+
+    Attributes:
+        path: where it stands, dotted as on the command line: ``stack.layers.conv1.kernel``.
+        expected: what would have been right.
+        got: what was there.
+        hint: the nearest fix, a sentence, or nothing.
+    """
+
+    path: str
+    expected: str
+    got: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        sentence = f"{self.path}: expected {self.expected}, got {self.got}."
+        return f"{sentence} {self.hint}" if self.hint else sentence
+
+
+class ConfigError(ValueError):
+    """The input is wrong; nothing was run. Carries every problem that was found."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+    def under(self, prefix: str) -> ConfigError:
+        """The same problems seen from further out: ``kernel`` becomes ``<prefix>.kernel``."""
+        return ConfigError(*(replace(p, path=join(prefix, p.path)) for p in self.problems))
+
+
+def join(prefix: str, path: str) -> str:
+    """Join two dotted paths, either of which may be empty."""
+    if path.startswith("["):
+        return prefix + path
+    return ".".join(part for part in (prefix, path) if part)
+
+
+def problem(path: str, expected: str, got: str, hint: str = "") -> ConfigError:
+    """A `ConfigError` with a single problem, ready to be raised."""
+    return ConfigError(Problem(path, expected, got, hint))
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """``Did you mean 'photo'?``, or nothing when no option comes near."""
+    by_lower = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"Did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+def one_of(options: Iterable[str]) -> str:
+    """``one of a, b, c``."""
+    return "one of " + ", ".join(options)
+
+
+def describe(value: object) -> str:
+    """A value as a person would name it, cut to a readable length."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return f"a mapping with {', '.join(map(str, value)) or 'no keys'}"
+    text = repr(value)
+    if len(text) > 60:
+        text = f"{text[:57]}..."
+    if isinstance(value, str):
+        return f"{text} (text)"
+    return text

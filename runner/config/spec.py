@@ -1,0 +1,283 @@
+"""The base of every spec, and the field types they share.
+
+A spec is a frozen, strict Pydantic model: unknown keys are refused, text is not a number, and
+what was validated can't change afterwards. Pydantic checks one model; `check` walks a config
+that picks its models from menus (``kind: conv``) and collects the problems of all of them.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from runner import menu
+from runner.config.errors import ConfigError, Problem, describe, did_you_mean, join, one_of
+
+
+class Spec(BaseModel):
+    """A validated piece of configuration."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Kind(Spec):
+    """A spec that a menu holds: its `kind` is the name of the file that defines it."""
+
+    kind: str
+
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+@dataclass(frozen=True)
+class Menu:
+    """Marks a field whose value picks a spec from a menu by its ``kind``.
+
+    Attributes:
+        package: the folder that is the menu, as a dotted name.
+        named: the field is a mapping from names to specs instead of one spec.
+    """
+
+    package: str
+    named: bool = False
+
+
+def refuse(expected: str, got: str, hint: str = "") -> NoReturn:
+    """Reject a field's value from inside a validator, in the project's form."""
+    # Pydantic wants a template and fills it from the context; the parts are what we report.
+    raise PydanticCustomError(
+        "refused", "expected {expected}", {"expected": expected, "got": got, "hint": hint}
+    )
+
+
+LARGEST = 2**31 - 1
+"""The largest size of anything; beyond it torch's own arithmetic can overflow unseen."""
+
+
+def integers(value: object, lengths: Iterable[int], least: int, expected: str) -> list[int]:
+    """Read one integer or a list of them, each at least `least`; anything else is refused."""
+    is_list = isinstance(value, list | tuple)
+    given = list(value) if isinstance(value, list | tuple) else [value]
+    items = [item for item in given if isinstance(item, int) and not isinstance(item, bool)]
+    if len(items) != len(given) or (is_list and len(items) not in lengths):
+        refuse(expected, describe(value))
+    if min(items) < least or max(items) > LARGEST:
+        refuse(f"{expected}, each from {least} to {LARGEST}", describe(value))
+    return items
+
+
+def _pair(least: int) -> BeforeValidator:
+    def parse(value: object) -> tuple[int, int]:
+        items = integers(value, (2,), least, "an integer or [height, width]")
+        return (items[0], items[-1])
+
+    return BeforeValidator(parse)
+
+
+def _padding(value: object) -> tuple[int, int, int, int] | str:
+    words = ("same", "same_lower", "valid")
+    expected = "an integer, [h, w], [top, bottom, left, right], same, same_lower or valid"
+    if isinstance(value, str):
+        if value not in words:
+            refuse(expected, f"'{value}'", did_you_mean(value, words))
+        return value
+    items = integers(value, (2, 4), 0, expected)
+    if len(items) == 4:
+        return (items[0], items[1], items[2], items[3])
+    return (items[0], items[0], items[-1], items[-1])
+
+
+Size = Annotated[tuple[int, int], _pair(least=1)]
+"""``3`` or ``[3, 5]``: height and width, each at least 1."""
+
+Offset = Annotated[tuple[int, int], _pair(least=0)]
+"""``0`` or ``[2, 1]``: rows and columns, each at least 0."""
+
+Padding = Annotated[
+    tuple[int, int, int, int] | Literal["same", "same_lower", "valid"], BeforeValidator(_padding)
+]
+"""Rows and columns added per side, as in torch; the book's p_h counts top and bottom together.
+
+An integer, ``[h, w]`` for both sides of each axis, ``[top, bottom, left, right]``, or a rule:
+``same`` (output as large as the input at stride 1, the odd one at the bottom and right, torch's
+rule), ``same_lower`` (the odd one at the top and left, the book's rule), ``valid`` (none).
+"""
+
+
+def _list_to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Listed = BeforeValidator(_list_to_tuple)
+"""Lets a strict, hashable tuple field be written as a YAML list."""
+
+
+def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None, list[Problem]]:
+    """Validate raw YAML against a spec, following its menus.
+
+    Args:
+        model: the spec to build.
+        raw: plain dicts, lists and scalars.
+        path: where `raw` stands in the whole config; the problems' paths start with it.
+
+    Returns:
+        The spec, or None and at least one problem.
+    """
+    if not isinstance(raw, dict):
+        return None, [Problem(path or "config", "a mapping", describe(raw))]
+    prepared = dict(raw)
+    problems: list[Problem] = []
+    unresolved: set[tuple[str]] = set()
+    for name, field in model.model_fields.items():
+        marker = next((m for m in field.metadata if isinstance(m, Menu)), None)
+        if marker is None or name not in raw:
+            continue
+        value, found = _pick(marker, raw[name], join(path, name))
+        problems += found
+        prepared[name] = value
+        if found:
+            unresolved.add((name,))
+            del prepared[name]
+    try:
+        spec = model.model_validate(prepared)
+    except ValidationError as error:
+        found = [d for d in error.errors(include_url=False) if d["loc"][:1] not in unresolved]
+        problems += _problems(model, found, path)
+        return None, problems
+    return (None, problems) if problems else (spec, [])
+
+
+def _pick(marker: Menu, raw: object, path: str) -> tuple[object, list[Problem]]:
+    if not marker.named:
+        return check_kind(marker.package, raw, path)
+    if not isinstance(raw, dict):
+        return None, [Problem(path, "a mapping from names to specs", describe(raw))]
+    picked, problems = {}, []
+    for name, value in raw.items():
+        if not (isinstance(name, str) and name.isidentifier()):
+            rule = "a name of letters, digits and underscores that starts with a letter"
+            problems.append(Problem(join(path, str(name)), rule, describe(name)))
+            continue
+        picked[name], found = check_kind(marker.package, value, join(path, name))
+        problems += found
+    return picked, problems
+
+
+def check_kind(package: str, raw: object, path: str) -> tuple[Kind | None, list[Problem]]:
+    """Validate one menu entry: find the spec that ``kind`` names, and check against it."""
+    options = one_of(menu.names(package))
+    if not isinstance(raw, dict):
+        return None, [Problem(path, f"a mapping with kind: {options}", describe(raw))]
+    kind = raw.get("kind")
+    if not isinstance(kind, str):
+        return None, [Problem(join(path, "kind"), options, describe(kind))]
+    try:
+        spec = menu.load(package, kind, Kind)
+    except ConfigError as error:
+        return None, list(error.under(path).problems)
+    return check(spec, raw, path)
+
+
+def _problems(model: type[Spec], errors: list[ErrorDetails], path: str) -> Iterable[Problem]:
+    """Pydantic's complaints in the project's form, one per field.
+
+    A union reports every member's failure, at a location that ends with the member's tag. The
+    project's own refusals say the most; otherwise what the members expected is joined.
+    """
+    by_field: dict[str, list[Problem]] = {}
+    for error in errors:
+        location = [str(part) for part in error["loc"] if not _is_union_tag(part)]
+        where = join(path, ".".join(location))
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            yield from cause.under(where).problems
+        elif error["type"] == "refused":
+            context = error["ctx"]
+            yield Problem(where, context["expected"], context["got"], context["hint"])
+        else:
+            by_field.setdefault(where, []).append(_problem(model, location, error, where))
+    for where, found in by_field.items():
+        expected = " or ".join(dict.fromkeys(one.expected for one in found))
+        hint = next((one.hint for one in found if one.hint), "")
+        yield Problem(where, expected, found[0].got, hint)
+
+
+def _is_union_tag(part: int | str) -> bool:
+    return isinstance(part, str) and (not part.isidentifier() or part in _BUILTIN_TAGS)
+
+
+_BUILTIN_TAGS = {"int", "float", "bool", "str", "none"}
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "int_type": "an integer",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "missing": "a value",
+    "string_type": "text",
+    "too_short": "at least {min_length} entries",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "value_error": "{error}",
+}
+
+
+def _problem(model: type[Spec], location: list[str], error: ErrorDetails, where: str) -> Problem:
+    if error["type"] == "extra_forbidden":
+        *parents, key = location
+        keys = list(_model_at(model, parents).model_fields)
+        return Problem(where, one_of(keys), f"'{key}'", did_you_mean(key, keys))
+    got = "nothing" if error["type"] == "missing" else describe(error["input"])
+    if error["type"] == "literal_error":
+        options = _literals(_field_type(model, location))
+        hint = did_you_mean(error["input"], options) if isinstance(error["input"], str) else ""
+        return Problem(where, one_of(options) if len(options) > 1 else options[0], got, hint)
+    expected = _EXPECTED.get(error["type"], error["msg"][0].lower() + error["msg"][1:])
+    return Problem(where, expected.format(**error.get("ctx", {})), got)
+
+
+def _model_at(model: type[Spec], path: list[str]) -> type[Spec]:
+    """The nested model that a location's parents lead to."""
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        inner = [
+            member
+            for member in _members(annotation)
+            if isinstance(member, type) and issubclass(member, Spec)
+        ]
+        if inner:
+            model = inner[0]
+    return model
+
+
+def _field_type(model: type[Spec], location: list[str]) -> object:
+    *parents, name = location
+    return _model_at(model, parents).model_fields[name].annotation
+
+
+def _members(annotation: object) -> list[object]:
+    """The alternatives of a union, or the annotation itself."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [inner for member in get_args(annotation) for inner in _members(member)]
+    return [annotation]
+
+
+def _literals(annotation: object) -> list[str]:
+    options: list[Any] = []
+    for member in _members(annotation):
+        if get_origin(member) is Literal:
+            options += get_args(member)
+    return [str(option) for option in options]

@@ -1,0 +1,257 @@
+"""The public operators on tensors: validate once, then hand over to the chosen implementation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from runner.config.errors import ConfigError, problem
+from runner.config.spec import check
+from runner.geometry import ConvGeometry, PoolGeometry, Shape
+from runner.layers.conv import Conv
+from runner.layers.pool import Pool
+from runner.ops import ConvOp, PoolOp, conv_op, pool_op
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, ...] | str = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    pad_mode: str = "zeros",
+    mode: str = "correlation",
+    op: str = "native",
+) -> Tensor:
+    """Two-dimensional cross-correlation, or strict convolution, by a chosen operator.
+
+    Args:
+        x: n × c_in × h × w; or h × w together with a weight of kh × kw, as in the book's 6.2.1.
+        weight: c_out × c_in / groups × kh × kw.
+        bias: c_out, or None.
+        stride: step down and across.
+        padding: per side: a number, (h, w), (top, bottom, left, right), or ``same``,
+            ``same_lower``, ``valid``.
+        dilation: distance between kernel elements, down and across.
+        groups: channel groups that are convolved separately.
+        pad_mode: ``zeros``, ``reflect``, ``replicate`` or ``circular``.
+        mode: ``correlation``, or ``convolution`` to flip the kernel first.
+        op: the implementation, a name from ``runner/ops/``.
+
+    Returns:
+        n × c_out × oh × ow; differentiable with respect to `x`, `weight` and `bias`.
+
+    Raises:
+        ConfigError: shapes, sizes or types that don't fit, or an operator that can't compute the
+            case; the operator is never replaced by another.
+    """
+    if x.dim() == weight.dim() == 2:
+        options: Any = {"stride": stride, "padding": padding, "dilation": dilation}
+        options |= {"groups": groups, "pad_mode": pad_mode, "mode": mode, "op": op}
+        return conv2d(x[None, None], weight[None, None], bias, **options)[0, 0]
+    _check_tensors({"x": x, "weight": weight, "bias": bias}, {"x": 4, "weight": 4, "bias": 1})
+    layer = _layer(
+        Conv,
+        channels=weight.shape[0],
+        kernel=list(weight.shape[2:]),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        pad_mode=pad_mode,
+        mode=mode,
+        ops=op,
+    )
+    shape = Shape(*x.shape[1:])
+    layer.output_shape(shape)
+    if weight.shape[1] * groups != x.shape[1]:
+        raise problem(
+            "weight",
+            f"{x.shape[1] // groups} input channels per group",
+            f"{weight.shape[1]} (weight is {_dims(weight)}, x is {_dims(x)})",
+        )
+    if bias is not None and bias.shape[0] != weight.shape[0]:
+        raise problem("bias", f"{weight.shape[0]} numbers", str(bias.shape[0]))
+    geometry = layer.geometry(shape)
+    chosen = conv_op(op)
+    _refuse_unsupported(op, chosen.unsupported(geometry, _dtype(x), x.device.type))
+    return convolve(chosen, x, weight, bias, geometry, pad_mode, flip=mode == "convolution")
+
+
+def pool2d(
+    x: Tensor,
+    kernel: int | tuple[int, int] | None = None,
+    mode: str = "max",
+    *,
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, ...] | str = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    output_size: int | tuple[int, int] | None = None,
+    op: str = "native",
+) -> Tensor:
+    """Two-dimensional pooling by a chosen operator.
+
+    Args:
+        x: n × c × h × w, or h × w.
+        kernel: window height and width; left out with `output_size`.
+        mode: ``max``, ``avg`` or ``min``.
+        stride: step down and across; default: the kernel's size.
+        padding: as in `conv2d`; padded positions never win a maximum or minimum.
+        ceil_mode: keep a last window that hangs over the end.
+        count_include_pad: divide averages by the window's positions in the padded input.
+        output_size: adaptive pooling to that many windows; 1 is global pooling.
+        op: the implementation, a name from ``runner/ops/``.
+
+    Returns:
+        n × c × oh × ow (or oh × ow), differentiable with respect to `x`.
+
+    Raises:
+        ConfigError: as `conv2d`.
+    """
+    if x.dim() == 2:
+        options: Any = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+        options |= {"count_include_pad": count_include_pad, "output_size": output_size, "op": op}
+        return pool2d(x[None, None], kernel, mode, **options)[0, 0]
+    _check_tensors({"x": x}, {"x": 4})
+    layer = _layer(
+        Pool,
+        mode=mode,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        output_size=output_size,
+        ops=op,
+    )
+    shape = Shape(*x.shape[1:])
+    layer.output_shape(shape)
+    geometry = layer.geometry(shape)
+    chosen = pool_op(op)
+    _refuse_unsupported(op, chosen.unsupported(geometry, mode, _dtype(x), x.device.type))
+    return pool(chosen, x, mode, geometry)
+
+
+def convolve(
+    op: ConvOp,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: ConvGeometry,
+    pad_mode: str = "zeros",
+    flip: bool = False,
+) -> Tensor:
+    """Compute a convolution whose arguments are known to be valid.
+
+    Layers were validated when the stack was planned; they come here directly.
+    """
+    if flip:
+        weight = weight.flip(2, 3)
+    if pad_mode != "zeros" and any(geometry.padding):
+        top, bottom, left, right = geometry.padding
+        x = F.pad(x, (left, right, top, bottom), mode=pad_mode)
+        geometry = ConvGeometry(
+            geometry.kernel, geometry.stride, (0, 0, 0, 0), geometry.dilation, geometry.groups
+        )
+    if op.own_gradient:
+        return op.forward(x, weight, bias, geometry)
+    y: Tensor = _Convolve.apply(x, weight, bias, op, geometry)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+    return y
+
+
+def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
+    """Pool with arguments that are known to be valid."""
+    if op.own_gradient:
+        return op.forward(x, mode, geometry)
+    y: Tensor = _Pool.apply(x, mode, op, geometry)  # type: ignore[no-untyped-call]  # as above
+    return y
+
+
+class _Convolve(torch.autograd.Function):
+    """Joins an operator's forward and its two gradients for autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, op: ConvOp, geometry: ConvGeometry
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.op, ctx.geometry = op, geometry
+        return op.forward(x, weight, bias, geometry)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias, *_ = ctx.needs_input_grad
+        return (
+            ctx.op.input_gradient(grad, x, weight, ctx.geometry) if wants_x else None,
+            ctx.op.weight_gradient(grad, x, weight, ctx.geometry) if wants_weight else None,
+            grad.sum(dim=(0, 2, 3)) if wants_bias else None,
+            None,
+            None,
+        )
+
+
+class _Pool(torch.autograd.Function):
+    """Joins an operator's pooling and its gradient for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mode: str, op: PoolOp, geometry: PoolGeometry) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.mode, ctx.op, ctx.geometry = mode, op, geometry
+        return op.forward(x, mode, geometry)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        return ctx.op.input_gradient(grads[0], x, ctx.mode, ctx.geometry), None, None, None
+
+
+def _layer(spec: type[Any], **fields: object) -> Any:
+    """The layer that the arguments describe, so that they are checked where YAML's are."""
+    kind = spec.__module__.rsplit(".", 1)[1]
+    raw = {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
+    layer, problems = check(spec, {"kind": kind, **raw})
+    if problems:
+        raise ConfigError(*problems)
+    return layer
+
+
+def _check_tensors(tensors: dict[str, Tensor | None], dims: dict[str, int]) -> None:
+    x = tensors["x"]
+    assert x is not None
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if tensor.dim() != dims[name]:
+            raise problem(name, f"a tensor of {dims[name]} dimensions", _dims(tensor))
+        if 0 in tensor.shape[-3:]:
+            raise problem(name, "no empty dimension but the batch", _dims(tensor))
+        if not tensor.is_floating_point():
+            raise problem(name, "floating-point numbers", _dtype(tensor), "Convert it: .float().")
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise problem(
+                name, f"{_dtype(x)} on {x.device}, like x", f"{_dtype(tensor)} on {tensor.device}"
+            )
+
+
+def _refuse_unsupported(op: str, reasons: list[str]) -> None:
+    if reasons:
+        raise problem("op", "an operator that can compute this", f"'{op}': " + "; ".join(reasons))
+
+
+def _dims(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a single number"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -1,0 +1,102 @@
+"""One file per layer kind; this file is the contract they fulfil.
+
+A layer is a spec (its YAML fields) that can answer questions about shapes and costs without
+torch, and build itself with it. To add a kind, add a file that defines one `Layer`: ``kind: name``
+finds ``runner/layers/name.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from runner.config.errors import problem
+from runner.config.spec import Kind
+from runner.geometry import AnyShape, Features, Field, Pair, Shape, Sides
+from runner.ops import Ops
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Layer(Kind, ABC):
+    """One layer of a stack, as YAML describes it.
+
+    Shapes are without the batch. Input channels and sizes come from the layer before.
+    """
+
+    @abstractmethod
+    def output_shape(self, x: AnyShape) -> AnyShape:
+        """The shape of the output for an input of shape `x`.
+
+        Raises:
+            ConfigError: such an input doesn't fit; paths are relative to the layer.
+        """
+
+    def parameters(self, x: AnyShape) -> int:
+        """How many numbers the layer holds, trainable or not."""
+        return 0
+
+    def cost(self, x: AnyShape) -> int:
+        """Multiply-adds of one forward pass over one example."""
+        return 0
+
+    def workspace(self, x: AnyShape, ops: Ops) -> int:
+        """Numbers that the operator holds besides input, output and parameters, per example."""
+        return 0
+
+    def field(self, x: AnyShape, field: Field) -> Field:
+        """What one output sees of the stack's input, given what one input of the layer sees."""
+        return field
+
+    def operator(self, ops: Ops) -> str:
+        """The name of the operator that will compute this layer, or nothing."""
+        return ""
+
+    def unsupported(self, x: AnyShape, ops: Ops, dtype: str, device: str) -> list[str]:
+        """Why the chosen operator can't compute this layer; empty when it can."""
+        return []
+
+    @abstractmethod
+    def build(self, x: AnyShape, ops: Ops, generator: torch.Generator) -> nn.Module:
+        """The torch module for an input of shape `x`, its weights drawn from `generator`."""
+
+
+def maps(x: AnyShape, kind: str) -> Shape:
+    """The input as feature maps.
+
+    Raises:
+        ConfigError: it is a flat vector.
+    """
+    if isinstance(x, Features):
+        hint = f"Move the {kind} layer before flatten."
+        raise problem(
+            "",
+            f"feature maps (channels×height×width) as input of a {kind} layer",
+            f"a flat vector of {x}",
+            hint,
+        )
+    return x
+
+
+def check_window(x: Shape, kernel: Pair, extent: Pair, padding: Sides) -> None:
+    """Check that a window fits into the padded input at least once.
+
+    Raises:
+        ConfigError: it doesn't; with the formula, the numbers and the nearest fix.
+    """
+    top, bottom, left, right = padding
+    axes = (("height", x.height, top + bottom), ("width", x.width, left + right))
+    for (axis, n, pad), k, span in zip(axes, kernel, extent, strict=True):
+        if span <= n + pad:
+            continue
+        dilated = f", which spans {span} when dilated" if span != k else ""
+        short = span - n - pad
+        raise problem(
+            "kernel",
+            f"{axis} at most {n + pad} (input {n} + padding {pad})",
+            f"{k}{dilated}",
+            f"The output would have {axis} ⌊({n} + {pad} − {span}) / stride⌋ + 1 < 1. "
+            f"Use a smaller kernel, or {short} more padding in total.",
+        )

@@ -1,0 +1,131 @@
+"""The definition, written out: a window slides over the input, position by position.
+
+This is the book's `corr2d` and `pool2d` (6.2.1, 6.5.1), generalised to batches, channels, stride,
+uneven padding, dilation and groups, with the gradients beside them. It is slow, works in any
+floating-point precision, and is the specification that every other operator is tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from runner.geometry import ConvGeometry, PoolGeometry, Shape
+from runner.ops import ConvOp, PoolOp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Window = tuple[slice, slice]
+
+
+class LoopsConv(ConvOp):
+    """Cross-correlation as two loops over the output's positions."""
+
+    def workspace(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
+        """A padded copy of the input."""
+        top, bottom, left, right = geometry.padding
+        return x.channels * (x.height + top + bottom) * (x.width + left + right)
+
+    def forward(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
+    ) -> Tensor:
+        """Each output is the sum of a window times the kernel."""
+        oh, ow = geometry.output_size((x.shape[2], x.shape[3]))
+        y = x.new_zeros(x.shape[0], weight.shape[0], oh, ow)
+        padded = _pad(x, geometry)
+        for inputs, outputs in _groups(x.shape[1], weight.shape[0], geometry.groups):
+            kernel = weight[outputs]
+            for i, j, (rows, columns) in _windows(oh, ow, geometry):
+                window = padded[:, None, inputs, rows, columns]
+                y[:, outputs, i, j] = (window * kernel).sum(dim=(2, 3, 4))
+        return y if bias is None else y + bias[:, None, None]
+
+    def input_gradient(
+        self, grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry
+    ) -> Tensor:
+        """Each output hands its gradient back to its window, weighted by the kernel."""
+        padded = _pad(x.new_zeros(x.shape), geometry)
+        for inputs, outputs in _groups(x.shape[1], weight.shape[0], geometry.groups):
+            kernel = weight[outputs]
+            for i, j, (rows, columns) in _windows(grad.shape[2], grad.shape[3], geometry):
+                share = grad[:, outputs, i, j, None, None, None]
+                padded[:, inputs, rows, columns] += (share * kernel).sum(dim=1)
+        top, _, left, _ = geometry.padding
+        return padded[:, :, top : top + x.shape[2], left : left + x.shape[3]].clone()
+
+    def weight_gradient(
+        self, grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry
+    ) -> Tensor:
+        """Each window adds itself to the kernel's gradient, weighted by its output's."""
+        found = weight.new_zeros(weight.shape)
+        padded = _pad(x, geometry)
+        for inputs, outputs in _groups(x.shape[1], weight.shape[0], geometry.groups):
+            for i, j, (rows, columns) in _windows(grad.shape[2], grad.shape[3], geometry):
+                window = padded[:, None, inputs, rows, columns]
+                share = grad[:, outputs, i, j, None, None, None]
+                found[outputs] += (share * window).sum(dim=0)
+        return found
+
+
+class LoopsPool(PoolOp):
+    """Pooling as two loops over the output's positions."""
+
+    def forward(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
+        """Each output is the largest, smallest or mean number of a window."""
+        size = (x.shape[2], x.shape[3])
+        y = x.new_zeros(*x.shape[:2], *geometry.output_size(size))
+        for i, j, (rows, columns), count in _pool_windows(size, geometry):
+            window = x[:, :, rows, columns].flatten(2)
+            if mode == "avg":
+                y[:, :, i, j] = window.sum(dim=2) / count
+            else:
+                y[:, :, i, j] = window.amax(dim=2) if mode == "max" else window.amin(dim=2)
+        return y
+
+    def input_gradient(self, grad: Tensor, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
+        """An average shares its gradient out evenly; an extreme gives it to where it was found."""
+        found = x.new_zeros(x.shape)
+        for i, j, (rows, columns), count in _pool_windows((x.shape[2], x.shape[3]), geometry):
+            window, share = x[:, :, rows, columns], grad[:, :, i, j, None]
+            if mode == "avg":
+                found[:, :, rows, columns] += (share / count)[..., None]
+                continue
+            flat = window.flatten(2)
+            winner = (flat.max(dim=2) if mode == "max" else flat.min(dim=2)).indices[..., None]
+            back = flat.new_zeros(flat.shape).scatter(2, winner, share)
+            found[:, :, rows, columns] += back.reshape(window.shape)
+        return found
+
+
+def _pad(x: Tensor, geometry: ConvGeometry) -> Tensor:
+    """The input with zeros around it."""
+    top, bottom, left, right = geometry.padding
+    h, w = x.shape[2], x.shape[3]
+    padded = x.new_zeros(*x.shape[:2], top + h + bottom, left + w + right)
+    padded[:, :, top : top + h, left : left + w] = x
+    return padded
+
+
+def _groups(c_in: int, c_out: int, groups: int) -> Iterator[tuple[slice, slice]]:
+    """The input and output channels of each group."""
+    ins, outs = c_in // groups, c_out // groups
+    for g in range(groups):
+        yield slice(g * ins, (g + 1) * ins), slice(g * outs, (g + 1) * outs)
+
+
+def _windows(oh: int, ow: int, geometry: ConvGeometry) -> Iterator[tuple[int, int, Window]]:
+    """Every output position, and the rows and columns of the padded input that it looks at."""
+    (sh, sw), (dh, dw), (eh, ew) = geometry.stride, geometry.dilation, geometry.extent
+    for i in range(oh):
+        for j in range(ow):
+            yield i, j, (slice(i * sh, i * sh + eh, dh), slice(j * sw, j * sw + ew, dw))
+
+
+def _pool_windows(
+    size: tuple[int, int], geometry: PoolGeometry
+) -> Iterator[tuple[int, int, Window, int]]:
+    """Every output position, the part of the input it looks at, and what an average divides by."""
+    for i, (top, bottom, rows) in enumerate(geometry.windows(size, 0)):
+        for j, (left, right, columns) in enumerate(geometry.windows(size, 1)):
+            yield i, j, (slice(top, bottom), slice(left, right)), rows * columns

@@ -1,0 +1,238 @@
+"""The table of a stack: what each layer gives and costs, known before torch is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from runner.config.errors import problem
+from runner.geometry import AnyShape, Field, Shape, elements
+
+ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer of a planned stack.
+
+    Attributes:
+        name: the layer's name in the stack.
+        kind: which layer it is.
+        input: shape of what comes in, without the batch.
+        output: shape of what goes out.
+        parameters: numbers that the layer holds.
+        cost: multiply-adds of one forward pass over one example.
+        workspace: numbers the operator holds besides, per example.
+        field: what one output sees of the stack's input.
+        op: the operator that computes it, or nothing.
+    """
+
+    name: str
+    kind: str
+    input: AnyShape
+    output: AnyShape
+    parameters: int
+    cost: int
+    workspace: int
+    field: Field
+    op: str
+
+    @property
+    def receptive_field(self) -> tuple[int, int] | None:
+        """Height and width of the input that one output sees; None for all of it."""
+        rows, columns = self.field.axes()
+        return (rows.size, columns.size) if rows and columns else None
+
+    @property
+    def effective_stride(self) -> tuple[Fraction, Fraction] | None:
+        """Input pixels between neighbouring outputs, down and across; None after flatten."""
+        rows, columns = self.field.axes()
+        return (rows.jump, columns.jump) if rows and columns else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stack on an input.
+
+    Attributes:
+        input: shape of one example.
+        rows: the layers.
+        batch: examples per pass.
+        dtype: the numbers' type.
+    """
+
+    input: Shape
+    rows: tuple[Row, ...]
+    batch: int = 1
+    dtype: str = "float32"
+
+    @property
+    def output(self) -> AnyShape:
+        """Shape of what the stack gives for one example."""
+        return self.rows[-1].output if self.rows else self.input
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that the stack holds."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def cost(self) -> int:
+        """Multiply-adds of one forward pass over one example."""
+        return sum(row.cost for row in self.rows)
+
+    @property
+    def field(self) -> Field:
+        """What one output of the whole stack sees of its input."""
+        return self.rows[-1].field if self.rows else Field()
+
+    @property
+    def receptive_field(self) -> tuple[int, int] | None:
+        """Of the whole stack."""
+        return self.rows[-1].receptive_field if self.rows else (1, 1)
+
+    def bytes(self, row: Row) -> int:
+        """Memory of a layer: its output for the whole batch, its parameters, its workspace."""
+        item = ITEM_BYTES[self.dtype]
+        return item * (self.batch * (elements(row.output) + row.workspace) + row.parameters)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the input and of every layer, all outputs kept, as every task keeps them."""
+        item = ITEM_BYTES[self.dtype]
+        return item * self.batch * elements(self.input) + sum(map(self.bytes, self.rows))
+
+    def check_memory(self, limit: int, factor: int = 1) -> None:
+        """Refuse work that can't fit, before anything is allocated.
+
+        Args:
+            limit: bytes that the run may take.
+            factor: copies of everything that the task holds; learning holds gradients too.
+
+        Raises:
+            ConfigError: the largest layer, its numbers, and the fix.
+        """
+        if factor * self.memory <= limit:
+            return
+        rows = sorted(self.rows, key=self.bytes, reverse=True)
+        path = f"stack.layers.{rows[0].name}" if rows else "data"
+        what = f"{rows[0].output} outputs" if rows else f"{self.input} inputs"
+        many = f" × batch {self.batch}" if self.batch > 1 else ""
+        held = f"{rows[0].parameters:,} parameters, " if rows else ""
+        kept = f", {factor} times for learning" if factor > 1 else ""
+        raise problem(
+            path,
+            f"a stack that fits into memory_limit_gib ({readable_bytes(limit)})",
+            f"{readable_bytes(factor * self.memory)}{kept}, most of it here ({held}{what}{many})",
+            "Use smaller sizes, or raise memory_limit_gib.",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for plan.json and metrics."""
+        return {
+            "input": list(self.input.dims),
+            "output": list(self.output.dims),
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "parameters": self.parameters,
+            "multiply_adds": self.cost,
+            "receptive_field": _listed(self.receptive_field),
+            "memory_bytes": self.memory,
+            "layers": [
+                {
+                    "name": row.name,
+                    "kind": row.kind,
+                    "input": list(row.input.dims),
+                    "output": list(row.output.dims),
+                    "parameters": row.parameters,
+                    "multiply_adds": row.cost,
+                    "receptive_field": _listed(row.receptive_field),
+                    "effective_stride": _listed(row.effective_stride),
+                    "memory_bytes": self.bytes(row),
+                    "op": row.op or None,
+                }
+                for row in self.rows
+            ],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join("  ".join(cells) for cells in columns(self))
+
+
+HEADINGS = ("layer", "kind", "output", "params", "mult-adds", "field", "stride", "memory", "op")
+
+
+def columns(plan: Plan) -> list[tuple[str, ...]]:
+    """The plan as text cells under `HEADINGS`: the input, a line per layer, the totals."""
+    item = ITEM_BYTES[plan.dtype] * plan.batch
+    first = (
+        "input",
+        "",
+        str(plan.input),
+        "",
+        "",
+        "",
+        "",
+        readable_bytes(item * elements(plan.input)),
+        "",
+    )
+    lines = [
+        (
+            row.name,
+            row.kind,
+            str(row.output),
+            f"{row.parameters:,}" if row.parameters else "",
+            readable_count(row.cost) if row.cost else "",
+            _by(row.receptive_field),
+            _by(row.effective_stride),
+            readable_bytes(plan.bytes(row)),
+            row.op,
+        )
+        for row in plan.rows
+    ]
+    last = (
+        "total",
+        "",
+        str(plan.output),
+        f"{plan.parameters:,}",
+        readable_count(plan.cost),
+        _by(plan.receptive_field),
+        "",
+        readable_bytes(plan.memory),
+        "",
+    )
+    return [first, *lines, last]
+
+
+def readable_bytes(count: int) -> str:
+    """``1.5 MiB``."""
+    size = Fraction(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024 or unit == "PiB":
+            break
+        size /= 1024
+    if size >= 10**6:
+        return f"{float(size):.1e} {unit}"
+    return f"{count} B" if unit == "B" else f"{float(size):.1f} {unit}"
+
+
+def readable_count(count: int) -> str:
+    """Exact up to a million, then ``26.8 G``."""
+    if count < 10**6:
+        return f"{count:,}"
+    for power, unit in ((15, "P"), (12, "T"), (9, "G"), (6, "M")):
+        if count >= 10**power:
+            return f"{count / 10**power:,.1f} {unit}"
+    raise AssertionError("unreachable: count is at least a million")
+
+
+def _by(pair: tuple[int, int] | tuple[Fraction, Fraction] | None) -> str:
+    if pair is None:
+        return "all"
+    texts = [str(n) if n == int(n) else f"{float(n):.2f}" for n in pair]
+    return "×".join(texts)
+
+
+def _listed(pair: tuple[int, int] | tuple[Fraction, Fraction] | None) -> list[float] | None:
+    return None if pair is None else [int(n) if n == int(n) else float(n) for n in pair]

@@ -1,0 +1,91 @@
+"""Stacks: named layers in order, planned without torch and built with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from runner.config.errors import ConfigError, problem
+from runner.config.spec import Menu, Spec
+from runner.geometry import AnyShape, Field, Shape
+from runner.layers import Layer
+from runner.ops import Ops
+from runner.plan import Plan, Row
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Stack(Spec):
+    """A chain of layers, each fed by the one before.
+
+    Attributes:
+        layers: names to layers, in order; the names are those of errors, pictures and weights.
+    """
+
+    layers: Annotated[dict[str, Layer], Menu("runner.layers", named=True)]
+
+    def plan(self, x: Shape, ops: Ops, batch: int = 1, dtype: str = "float32") -> Plan:
+        """Every layer's shape, size and cost for an input of shape `x`; nothing is allocated.
+
+        Raises:
+            ConfigError: layers that don't fit together, by path.
+        """
+        rows = []
+        shape: AnyShape = x
+        field = Field()
+        for name, layer in self.layers.items():
+            try:
+                output = layer.output_shape(shape)
+                row = Row(
+                    name=name,
+                    kind=layer.kind,
+                    input=shape,
+                    output=output,
+                    parameters=layer.parameters(shape),
+                    cost=layer.cost(shape),
+                    workspace=layer.workspace(shape, ops),
+                    field=layer.field(shape, field),
+                    op=layer.operator(ops),
+                )
+            except ConfigError as error:
+                raise error.under(f"stack.layers.{name}") from None
+            rows.append(row)
+            shape, field = output, row.field
+        return Plan(x, tuple(rows), batch, dtype)
+
+    def check_ops(self, plan: Plan, ops: Ops, dtype: str, device: str) -> None:
+        """Check that every layer's operator can compute it.
+
+        Raises:
+            ConfigError: one can't: which layer, why, and which operators can.
+        """
+        for row in plan.rows:
+            layer = self.layers[row.name]
+            reasons = layer.unsupported(row.input, ops, dtype, device)
+            if reasons:
+                raise problem(
+                    f"stack.layers.{row.name}.ops",
+                    "an operator that can compute this",
+                    f"'{row.op}': " + "; ".join(reasons),
+                )
+
+    def build(self, plan: Plan, ops: Ops, generator: torch.Generator) -> nn.Sequential:
+        """The torch model, its weights drawn from `generator` layer by layer.
+
+        Raises:
+            ConfigError: a layer's name is one that torch keeps for itself.
+        """
+        from torch import nn
+
+        model = nn.Sequential()
+        for row in plan.rows:
+            if hasattr(model, row.name):
+                raise problem(
+                    f"stack.layers.{row.name}",
+                    "a name that torch.nn.Module doesn't use",
+                    f"'{row.name}'",
+                    f"Call it '{row.name}1'.",
+                )
+            model.add_module(row.name, self.layers[row.name].build(row.input, ops, generator))
+        return model
