@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import ConfigError, one_of, problem
 from runner.config.spec import check
-from runner.geometry import ConvGeometry, PoolGeometry, Shape
+from runner.geometry import ConvGeometry, PoolGeometry, Shape, elements
+from runner.layers import Layer
 from runner.layers.conv import Conv
 from runner.layers.pool import Pool
-from runner.ops import ConvOp, PoolOp, conv_op, pool_op
+from runner.ops import ConvOp, Ops, PoolOp, conv_op, pool_op
+from runner.plan import ITEM_BYTES
+
+MOST = 2**40
+"""Numbers in one call; beyond what a machine holds, torch's own arithmetic may overflow."""
 
 
 def conv2d(
@@ -79,9 +85,9 @@ def conv2d(
     if bias is not None and bias.shape[0] != weight.shape[0]:
         raise problem("bias", f"{weight.shape[0]} numbers", str(bias.shape[0]))
     geometry = layer.geometry(shape)
-    chosen = conv_op(op)
-    _refuse_unsupported(op, chosen.unsupported(geometry, _dtype(x), x.device.type))
-    return convolve(chosen, x, weight, bias, geometry, pad_mode, flip=mode == "convolution")
+    _check_size(layer, x, shape)
+    layer.check_operator(shape, Ops(), _dtype(x), x.device.type, "op")
+    return convolve(conv_op(op), x, weight, bias, geometry, pad_mode, flip=mode == "convolution")
 
 
 def pool2d(
@@ -134,9 +140,9 @@ def pool2d(
     shape = Shape(*x.shape[1:])
     layer.output_shape(shape)
     geometry = layer.geometry(shape)
-    chosen = pool_op(op)
-    _refuse_unsupported(op, chosen.unsupported(geometry, mode, _dtype(x), x.device.type))
-    return pool(chosen, x, mode, geometry)
+    _check_size(layer, x, shape)
+    layer.check_operator(shape, Ops(), _dtype(x), x.device.type, "op")
+    return pool(pool_op(op), x, mode, geometry)
 
 
 def convolve(
@@ -222,7 +228,8 @@ def _layer(spec: type[Any], **fields: object) -> Any:
     raw = {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
     layer, problems = check(spec, {"kind": kind, **raw})
     if problems:
-        raise ConfigError(*problems)
+        # A layer's `ops` is called `op` here.
+        raise ConfigError(*(replace(p, path="op") if p.path == "ops" else p for p in problems))
     return layer
 
 
@@ -236,17 +243,19 @@ def _check_tensors(tensors: dict[str, Tensor | None], dims: dict[str, int]) -> N
             raise problem(name, f"a tensor of {dims[name]} dimensions", _dims(tensor))
         if 0 in tensor.shape[-3:]:
             raise problem(name, "no empty dimension but the batch", _dims(tensor))
-        if not tensor.is_floating_point():
-            raise problem(name, "floating-point numbers", _dtype(tensor), "Convert it: .float().")
+        if _dtype(tensor) not in ITEM_BYTES:
+            raise problem(name, one_of(ITEM_BYTES), _dtype(tensor), "Convert it: .float().")
         if tensor.dtype != x.dtype or tensor.device != x.device:
             raise problem(
                 name, f"{_dtype(x)} on {x.device}, like x", f"{_dtype(tensor)} on {tensor.device}"
             )
 
 
-def _refuse_unsupported(op: str, reasons: list[str]) -> None:
-    if reasons:
-        raise problem("op", "an operator that can compute this", f"'{op}': " + "; ".join(reasons))
+def _check_size(layer: Layer, x: Tensor, shape: Shape) -> None:
+    each = elements(layer.output_shape(shape)) + layer.workspace(shape, Ops())
+    numbers = max(x.shape[0], 1) * each
+    if numbers > MOST:
+        raise problem("padding", f"at most {MOST} numbers to compute and hold", str(numbers))
 
 
 def _dims(tensor: Tensor) -> str:

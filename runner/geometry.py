@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
+from math import gcd, prod
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
@@ -81,6 +81,12 @@ def output_size(n: int, kernel: int, stride: int = 1, padding: int = 0, dilation
         The output size; zero or less when the window doesn't fit into the padded input.
     """
     return (n + padding - extent(kernel, dilation)) // stride + 1
+
+
+def adaptive_extent(n: int, outputs: int) -> int:
+    """The widest of the windows ⌊i·n/m⌋ to ⌈(i + 1)·n/m⌉ that share n positions among m outputs."""
+    # Modulo m, the starts i·n run through the multiples of gcd(n, m); the last one is widest.
+    return -(-(n - gcd(n, outputs)) // outputs) + 1
 
 
 def resolve_padding(rule: Sides | str, kernel: Pair, dilation: Pair = (1, 1)) -> Sides:
@@ -162,7 +168,7 @@ class PoolGeometry:
 
     def output_size(self, size: Pair) -> Pair:
         """Output height and width for an input height and width."""
-        return (len(self._starts(size, 0)), len(self._starts(size, 1)))
+        return (self._count(size, 0), self._count(size, 1))
 
     def windows(self, size: Pair, axis: int) -> list[tuple[int, int, int]]:
         """Every window along one axis, clipped to the input.
@@ -180,7 +186,8 @@ class PoolGeometry:
             spans = [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
             return [(start, stop, stop - start) for start, stop in spans]
         found = []
-        for start in self._starts(size, axis):
+        for i in range(self._count(size, axis)):
+            start = i * self.stride[axis] - before
             stop = start + self.kernel[axis]
             inside = (max(start, 0), min(stop, n))
             # A window may hang over the padding with ceil_mode; what hangs over is never counted.
@@ -189,16 +196,16 @@ class PoolGeometry:
             found.append((*inside, count))
         return found
 
-    def _starts(self, size: Pair, axis: int) -> range:
-        n, before, after = size[axis], *self.padding[2 * axis : 2 * axis + 2]
+    def _count(self, size: Pair, axis: int) -> int:
         if self.output is not None:
-            return range(self.output[axis])
+            return self.output[axis]
+        n, before, after = size[axis], *self.padding[2 * axis : 2 * axis + 2]
         k, s = self.kernel[axis], self.stride[axis]
         room = n + before + after - k
         count = (-(-room // s) if self.ceil_mode else room // s) + 1
         if self.ceil_mode and count > 1 and (count - 1) * s >= n + before:
             count -= 1  # a window that starts in the padding after the input would see nothing
-        return range(-before, -before + max(count, 0) * s, s)
+        return max(count, 0)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from math import comb, cos, exp, floor, hypot, pi, sin
 
 from runner.config.errors import describe, did_you_mean, one_of, problem
+from runner.config.numbers import array
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -175,7 +176,12 @@ def kernel(name: str, **parameters: object) -> Matrix:
             raise problem(key, "an integer" if whole else "a number", describe(given))
         if whole and not 1 <= given <= LARGEST:
             raise problem(key, f"an integer from 1 to {LARGEST}", describe(given))
-    return function(**parameters)
+        array(given, key)  # finite
+    try:
+        return function(**parameters)
+    except ArithmeticError:  # an exponential that vanishes everywhere, a square beyond every float
+        got = ", ".join(f"{key} {given}" for key, given in parameters.items())
+        raise problem("", f"sizes and widths that '{name}' can be drawn with", got) from None
 
 
 def _matrix(

@@ -61,14 +61,8 @@ class Stack(Spec):
             ConfigError: one can't: which layer, why, and which operators can.
         """
         for row in plan.rows:
-            layer = self.layers[row.name]
-            reasons = layer.unsupported(row.input, ops, dtype, device)
-            if reasons:
-                raise problem(
-                    f"stack.layers.{row.name}.ops",
-                    "an operator that can compute this",
-                    f"'{row.op}': " + "; ".join(reasons),
-                )
+            path = f"stack.layers.{row.name}.ops"
+            self.layers[row.name].check_operator(row.input, ops, dtype, device, path)
 
     def build(self, plan: Plan, ops: Ops, generator: torch.Generator) -> nn.Sequential:
         """The torch model, its weights drawn from `generator` layer by layer.

@@ -105,10 +105,8 @@ def parse(value: object) -> Initializer | Kernels:
     if isinstance(value, list) and _depth(value) == 4:
         values, shape = array(value)
         return Kernels(values, (shape[0], shape[1], shape[2], shape[3]), shared=False)
-    is_bank = isinstance(value, list) and (_depth(value) != 2 or _has_text(value))
+    is_bank = isinstance(value, list) and (_depth(value) > 2 or _has_text(value))
     entries = value if isinstance(value, list) and is_bank else [value]
-    if not entries:
-        raise problem("", "at least one kernel", "an empty list")
     bank = []
     for i, entry in enumerate(entries):
         try:
@@ -150,7 +148,13 @@ def _initializer(value: dict[str, object]) -> Initializer:
             )
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise problem(key, "a number", describe(number))
-    return Initializer(name, {**known, **{k: float(array(v)[0]) for k, v in given.items()}})  # type: ignore[arg-type]  # checked above
+    parameters = {**known, **{k: float(array(v, k)[0]) for k, v in given.items()}}  # type: ignore[arg-type]  # checked above
+    if parameters.get("std", 0) < 0:
+        raise problem("std", "at least 0", describe(parameters["std"]))
+    if name == "uniform" and parameters["low"] > parameters["high"]:
+        expected = f"at most high ({parameters['high']})"
+        raise problem("low", expected, describe(parameters["low"]))
+    return Initializer(name, parameters)
 
 
 def _kernel(value: object) -> tuple[Nested, tuple[int, int], str]:

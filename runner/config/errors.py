@@ -79,7 +79,10 @@ def describe(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, dict):
         return f"a mapping with {', '.join(map(str, value)) or 'no keys'}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python doesn't spell out integers of more than 4300 digits
+        return "an integer of thousands of digits"
     if len(text) > 60:
         text = f"{text[:57]}..."
     if isinstance(value, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from runner.config.errors import describe, problem
@@ -38,9 +38,13 @@ def array(value: object, path: str = "") -> tuple[Nested, tuple[int, ...]]:
         return tuple(entry for entry, _ in entries), (len(value), *first)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise problem(path, "a number", describe(value))
-    if not isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond every float
+        number = inf
+    if not isfinite(number):
         raise problem(path, "a finite number", describe(value))
-    return float(value), ()
+    return number, ()
 
 
 def _sized(shape: tuple[int, ...]) -> str:

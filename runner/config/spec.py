@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import Field as Limited
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from runner import menu
@@ -92,6 +93,9 @@ def _padding(value: object) -> tuple[int, int, int, int] | str:
     return (items[0], items[0], items[-1], items[-1])
 
 
+Count = Annotated[int, Limited(ge=1, le=LARGEST)]
+"""``6``: how many of something, at least 1."""
+
 Size = Annotated[tuple[int, int], _pair(least=1)]
 """``3`` or ``[3, 5]``: height and width, each at least 1."""
 
@@ -146,8 +150,8 @@ def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None
     try:
         spec = model.model_validate(prepared)
     except ValidationError as error:
-        found = [d for d in error.errors(include_url=False) if d["loc"][:1] not in unresolved]
-        problems += _problems(model, found, path)
+        errors = [e for e in error.errors(include_url=False) if e["loc"][:1] not in unresolved]
+        problems += _problems(model, errors, path)
         return None, problems
     return (None, problems) if problems else (spec, [])
 
@@ -220,6 +224,7 @@ _EXPECTED = {
     "greater_than": "more than {gt}",
     "greater_than_equal": "at least {ge}",
     "int_type": "an integer",
+    "invalid_key": "text as a key",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "missing": "a value",

@@ -8,12 +8,14 @@ finds ``runner/layers/name.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from runner.config.errors import problem
+from runner import menu
+from runner.config.errors import ConfigError, one_of, problem
 from runner.config.spec import Kind
 from runner.geometry import AnyShape, Features, Field, Pair, Shape, Sides
-from runner.ops import Ops
+from runner.ops import PACKAGE, Ops
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +59,27 @@ class Layer(Kind, ABC):
     def unsupported(self, x: AnyShape, ops: Ops, dtype: str, device: str) -> list[str]:
         """Why the chosen operator can't compute this layer; empty when it can."""
         return []
+
+    def check_operator(self, x: AnyShape, ops: Ops, dtype: str, device: str, path: str) -> None:
+        """Check that the chosen operator can compute this layer.
+
+        Raises:
+            ConfigError: it can't: why, and which operators can.
+        """
+        reasons = self.unsupported(x, ops, dtype, device)
+        if not reasons:
+            return
+        able = []
+        for name in menu.names(PACKAGE):
+            # An operator without this computation at all answers with a ConfigError.
+            with suppress(ConfigError):
+                if not self.model_copy(update={"ops": name}).unsupported(x, ops, dtype, device):
+                    able.append(name)
+        raise problem(
+            path,
+            one_of(able) if able else "a case that some operator can compute",
+            f"'{self.operator(ops)}', which can't: " + "; ".join(reasons),
+        )
 
     @abstractmethod
     def build(self, x: AnyShape, ops: Ops, generator: torch.Generator) -> nn.Module:

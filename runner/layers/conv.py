@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
-from pydantic import Field as Limited
 
 from runner.config.errors import describe, problem
 from runner.config.numbers import array
-from runner.config.spec import Padding, Size
+from runner.config.spec import Count, Padding, Size
 from runner.geometry import AnyShape, ConvGeometry, Field, Shape, elements, resolve_padding
 from runner.layers import Layer, check_window, maps
 from runner.ops import OpName, Ops, conv_op
@@ -50,13 +49,13 @@ class Conv(Layer):
         ops: the operator for this layer alone; default: the stack's ``ops.conv``.
     """
 
-    channels: Annotated[int, Limited(ge=1)] | None = None
+    channels: Count | None = None
     kernel: Size | None = None
     stride: Size = (1, 1)
     padding: Padding = (0, 0, 0, 0)
     pad_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
     dilation: Size = (1, 1)
-    groups: Annotated[int, Limited(ge=1)] | Literal["depthwise"] = 1
+    groups: Count | Literal["depthwise"] = 1
     bias: Annotated[bool | tuple[float, ...] | None, BeforeValidator(_bias)] = None
     mode: Literal["correlation", "convolution"] = "correlation"
     weight: Weight = Initializer("default")

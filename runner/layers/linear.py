@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
-from pydantic import Field as Limited
 
 from runner.config.errors import one_of, problem
-from runner.config.spec import refuse
+from runner.config.spec import Count, refuse
 from runner.geometry import WHOLE, AnyShape, Features, Field, Shape, elements
 from runner.layers import Layer
 from runner.ops import Ops
@@ -35,7 +34,7 @@ class Linear(Layer):
         trainable: whether learning may change the weight and the bias.
     """
 
-    features: Annotated[int, Limited(ge=1)]
+    features: Count
     bias: bool = True
     weight: Annotated[Weight, AfterValidator(_drawn)] = Initializer("default")
     trainable: bool = True

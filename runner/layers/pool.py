@@ -9,7 +9,14 @@ from pydantic import model_validator
 
 from runner.config.errors import describe, problem
 from runner.config.spec import Padding, Size
-from runner.geometry import AnyShape, Field, PoolGeometry, Shape, resolve_padding
+from runner.geometry import (
+    AnyShape,
+    Field,
+    PoolGeometry,
+    Shape,
+    adaptive_extent,
+    resolve_padding,
+)
 from runner.layers import Layer, check_window, maps
 from runner.ops import OpName, Ops, pool_op
 
@@ -108,9 +115,14 @@ class Pool(Layer):
         geometry = self.geometry(x)
         if geometry.output is None:
             return field.through(geometry.kernel, geometry.stride, geometry.padding[::2])
-        widest = [max(e - s for s, e, _ in geometry.windows(x.size, axis)) for axis in (0, 1)]
+        widest = [adaptive_extent(n, m) for n, m in zip(x.size, geometry.output, strict=True)]
         jump = [Fraction(n, m) for n, m in zip(x.size, geometry.output, strict=True)]
         return field.through((widest[0], widest[1]), (jump[0], jump[1]), (0, 0))
+
+    def workspace(self, x: AnyShape, ops: Ops) -> int:
+        """What the operator allocates."""
+        x = maps(x, "pool")
+        return pool_op(self.operator(ops)).workspace(x, self.output_shape(x), self.geometry(x))
 
     def operator(self, ops: Ops) -> str:
         """The layer's own choice, or the stack's."""

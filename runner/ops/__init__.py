@@ -107,6 +107,10 @@ class PoolOp(ABC):
         """Why this operator can't compute this case; empty when it can."""
         return []
 
+    def workspace(self, x: Shape, y: Shape, geometry: PoolGeometry) -> int:
+        """Numbers held besides input and output, per example."""
+        return 0
+
     @abstractmethod
     def forward(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
         """Pool every channel separately.

@@ -46,6 +46,13 @@ class NativePool(PoolOp):
 
     own_gradient = True
 
+    def workspace(self, x: Shape, y: Shape, geometry: PoolGeometry) -> int:
+        """A padded copy where torch can't pad."""
+        if geometry.output is not None or _torch_pads(geometry):
+            return 0
+        (kh, kw), (sh, sw) = geometry.kernel, geometry.stride
+        return x.channels * ((y.height - 1) * sh + kh) * ((y.width - 1) * sw + kw)
+
     def forward(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
         """One call; a minimum is the negated maximum of the negated input."""
         if mode == "min":
@@ -58,10 +65,9 @@ class NativePool(PoolOp):
         if geometry.output is not None:
             adaptive = F.adaptive_max_pool2d if mode == "max" else F.adaptive_avg_pool2d
             return adaptive(x, geometry.output)
-        top, bottom, left, right = geometry.padding
-        kernel, stride = geometry.kernel, geometry.stride
-        if (top, left) != (bottom, right) or top > kernel[0] // 2 or left > kernel[1] // 2:
+        if not _torch_pads(geometry):
             return self._pad_and_pool(x, mode, geometry)
+        kernel, stride, (top, _, left, _) = geometry.kernel, geometry.stride, geometry.padding
         if mode == "max":
             return F.max_pool2d(x, kernel, stride, (top, left), ceil_mode=geometry.ceil_mode)
         return F.avg_pool2d(
@@ -82,3 +88,9 @@ class NativePool(PoolOp):
         rows = x.new_tensor([count for _, _, count in geometry.windows((h, w), 0)])
         columns = x.new_tensor([count for _, _, count in geometry.windows((h, w), 1)])
         return sums / (rows[:, None] * columns)
+
+
+def _torch_pads(geometry: PoolGeometry) -> bool:
+    """Whether torch's own pooling can pad like this: evenly, and by at most half a window."""
+    (kh, kw), (top, bottom, left, right) = geometry.kernel, geometry.padding
+    return (top, left) == (bottom, right) and 2 * top <= kh and 2 * left <= kw
