@@ -80,18 +80,19 @@ def draw(
     Args:
         weight: how to find them.
         shape: outputs, inputs (per group), and the kernel's sizes if there are any.
-        generator: the source of randomness; its device is where the weights are made.
+        generator: the source of randomness.
 
     Returns:
-        A tensor of that shape in torch's default precision.
+        A tensor of that shape: given numbers in double, drawn ones in torch's default precision.
     """
     if isinstance(weight, Kernels):
-        numbers = torch.tensor(weight.values, device=generator.device)
+        # In double precision, so that a float64 run loses nothing; the run converts the model.
+        numbers = torch.tensor(weight.values, dtype=torch.float64)
         if weight.shared:
             # The bank is laid on every input channel, and on every group.
             numbers = numbers.repeat(shape[0] // weight.count, shape[1], 1, 1)
         return numbers
-    empty = torch.empty(shape, device=generator.device)
+    empty = torch.empty(shape)
     given, init = weight.parameters, nn.init
     match weight.name:
         case "default":  # torch's own: kaiming_uniform with a = √5
@@ -126,7 +127,7 @@ def draw_bias(
     """A layer's bias: the given numbers (one number serves all), or uniform in ±1/√fan_in."""
     outputs = weight.shape[0]
     if given is not None:
-        return torch.tensor(given, device=generator.device).expand(outputs).clone()
+        return torch.tensor(given, dtype=torch.float64).expand(outputs).clone()
     bound = 1 / sqrt(weight[0].numel())
-    empty = torch.empty(outputs, device=generator.device)
+    empty = torch.empty(outputs)
     return nn.init.uniform_(empty, -bound, bound, generator=generator)

@@ -1,0 +1,137 @@
+"""One file per task; this file is the contract they fulfil.
+
+A task is a spec that says what to do with a stack and data. Everything it needs comes in one
+object, a `Run`, which makes things when they are first asked for: a task that never asks for the
+model never waits for torch. To add a task, add a file that defines one `Task`: ``kind: name``
+finds ``runner/tasks/name.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from runner.config.errors import ConfigError
+from runner.config.spec import Kind
+from runner.data import Data, Images
+from runner.ops import Ops
+from runner.plan import Plan
+from runner.stack import Stack
+from runner.tracking import Tracker
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+Advance = Callable[[str], None]
+"""Tells the progress bar that one more step is done, and what to show beside it."""
+
+
+def no_progress(_total: int, _label: str) -> AbstractContextManager[Advance]:
+    """The progress bar of a run that nobody watches."""
+    return nullcontext(lambda _: None)
+
+
+@dataclass
+class Run:
+    """Everything a task needs.
+
+    Attributes:
+        stack: the layers.
+        data: where input comes from.
+        ops: which operators compute.
+        plan: the stack on the data's shape.
+        device: where tensors live: ``cpu``, ``cuda:0`` …
+        dtype: name of the numbers' type: ``float32`` …
+        seed: of everything random.
+        tracker: takes scalars, pictures and text.
+        directory: where the task may write files.
+        progress: opens a progress bar: ``with run.progress(total, label) as advance``.
+        outputs: what the task leaves for the Python API, by layer name.
+        notes: lines for the terminal, in order.
+    """
+
+    stack: Stack
+    data: Data
+    ops: Ops
+    plan: Plan
+    device: str
+    dtype: str
+    seed: int
+    tracker: Tracker
+    directory: Path
+    progress: Callable[[int, str], AbstractContextManager[Advance]] = no_progress
+    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def images(self) -> Images:
+        """The data as NumPy arrays.
+
+        Raises:
+            ConfigError: as `Data.load`, with the path ``data``.
+        """
+        return load(self.data)
+
+    @cached_property
+    def x(self) -> torch.Tensor:
+        """The images as a tensor, n × c × h × w, on the run's device."""
+        import torch
+
+        return torch.from_numpy(self.images.x).to(self.device, getattr(torch, self.dtype))
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """The source of all randomness; it draws on the CPU, so that devices agree."""
+        import torch
+
+        return torch.Generator().manual_seed(self.seed)
+
+    @cached_property
+    def model(self) -> nn.Sequential:
+        """The stack as a torch module on the run's device."""
+        import torch
+
+        model = self.stack.build(self.plan, self.ops, self.generator)
+        return model.to(self.device, getattr(torch, self.dtype))
+
+
+def load(data: Data) -> Images:
+    """A source's images; its problems are given the path ``data``."""
+    try:
+        return data.load()
+    except ConfigError as error:
+        raise error.under("data") from None
+
+
+class Task(Kind, ABC):
+    """What to do, as YAML describes it.
+
+    Attributes:
+        needs_torch: whether the task computes; one that only plans is done before torch loads.
+        memory_factor: copies of everything planned that the task holds; learning keeps gradients.
+    """
+
+    needs_torch: ClassVar[bool] = True
+    memory_factor: ClassVar[int] = 1
+
+    def check(self, plan: Plan, stack: Stack) -> None:
+        """Check what can be known from the plan alone, before anything is made.
+
+        Raises:
+            ConfigError: the stack or the data don't suit the task; paths are those of the config.
+        """
+
+    @abstractmethod
+    def run(self, run: Run) -> dict[str, Any]:
+        """Do it.
+
+        Returns:
+            The metrics: names to numbers, nested lists of numbers, text or truths.
+        """

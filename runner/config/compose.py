@@ -1,0 +1,243 @@
+"""Compose the config with Hydra, and say what is wrong with it in the project's own words.
+
+Hydra stops at the first mistake. Here, an override that Hydra refuses is noted and set aside, and
+composition goes on without it, so that one answer names every mistake. Overrides of keys that a
+YAML file doesn't spell out, such as ``stack.layers.conv1.stride=2``, need no ``+``: the specs know
+which keys there are, and refuse the others with a better hint than composition could.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.config.errors import ConfigError, Problem, did_you_mean, join, one_of, problem
+
+CONFIG_NAME = "config"
+CALLS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+"""Keys that make Hydra call Python; here YAML is data, and they are refused."""
+
+
+def config_folder() -> Path:
+    """The configs that come with the project: beside the package, or inside the installed one."""
+    package = Path(__file__).parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+class Composer:
+    """Composes configs from the project's folder and the user's own.
+
+    Used in a ``with`` statement, it leaves Hydra's global state as it found it.
+
+    Attributes:
+        hydra: Hydra, with the search path set.
+        name: of the primary config.
+    """
+
+    def __init__(self, folder: str | Path | None = None, name: str = CONFIG_NAME) -> None:
+        """Set up Hydra.
+
+        Args:
+            folder: the user's own config folder (``--config-dir``).
+            name: of the primary config (``--config-name``).
+
+        Raises:
+            ConfigError: the folder isn't there.
+        """
+        search_path = create_config_search_path(str(config_folder()))
+        if folder is not None:
+            path = Path(folder).expanduser().absolute()
+            if not path.is_dir():
+                raise problem("--config-dir", "a folder", f"'{folder}', which is not one")
+            search_path.append("command-line", f"file://{path}")
+        self._before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+        GlobalHydra.instance().clear()
+        self.hydra = Hydra.create_main_hydra2("runner", search_path)
+        self.name = name
+
+    def __enter__(self) -> Composer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = self._before
+
+    def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, list[Problem]]:
+        """The config that the overrides ask for, with its ``hydra`` node.
+
+        Returns:
+            The config, composed from the overrides that could be used, and what is wrong with the
+            others.
+
+        Raises:
+            ConfigError: nothing could be composed.
+        """
+        usable = list(overrides)
+        problems: list[Problem] = []
+        # Every round sets an override aside or mends one, so the rounds are bounded.
+        for _ in range(2 * len(usable) + 1):
+            try:
+                return self._load(usable), problems
+            except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+                usable, found = self._without_cause(usable, error)
+                problems += found
+        raise ConfigError(*problems)
+
+    def _load(self, overrides: list[str]) -> DictConfig:
+        config = self.hydra.config_loader.load_configuration(
+            config_name=self.name, overrides=overrides, run_mode=RunMode.RUN
+        )
+        HydraConfig.instance().set_config(config)  # what ${hydra:…} refers to
+        return config
+
+    def _without_cause(
+        self, overrides: list[str], error: Exception
+    ) -> tuple[list[str], list[Problem]]:
+        """The overrides without the one that caused an error, or with that one mended.
+
+        Raises:
+            ConfigError: no override is to blame.
+        """
+        if isinstance(error, OverrideParseException):
+            bad = error.override
+            hint = "Write key=value; quote values with special characters: 'key=\"a value\"'."
+            return _drop(overrides, bad), [
+                Problem(bad, "an override that can be read", _first_line(error), hint)
+            ]
+        parser = OverridesParser.create()
+        keys = {text: parser.parse_override(text).key_or_group for text in overrides}
+        if isinstance(error, MissingConfigException):
+            group, _, name = (error.missing_cfg_file or "").partition("/")
+            to_blame = [text for text, key in keys.items() if key == group]
+            found = self._unknown_option(group, name)
+            if not to_blame:
+                raise ConfigError(found) from None
+            # What was meant for the missing config can't be judged without it.
+            return [t for t, k in keys.items() if k.partition(".")[0] != group], [found]
+        message = str(error)
+        if match := re.match(r"Could not override '([^']+)'", message):
+            mended = [
+                f"++{t}" if k == match[1] and t[0] not in "+~" else t for t, k in keys.items()
+            ]
+            if mended != overrides:
+                return mended, []
+        if match := re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", message):
+            bad = f"{match[1]}={match[2]}"
+            hint = "To sweep over the values add --multirun; for one list write [a,b]."
+            return _drop(overrides, bad), [Problem(match[1], "one value", f"'{match[2]}'", hint)]
+        if match := re.match(r"Could not (?:delete|append)[^']*'([^']+)'", message):
+            rest = [t for t, k in keys.items() if k != match[1] or t[0] not in "+~"]
+            if rest != overrides:
+                return rest, [self._misplaced(match[1], rest, deleted="delete" in message)]
+        raise _from_hydra(error) from None
+
+    def _unknown_option(self, group: str, name: str) -> Problem:
+        if not name:
+            return Problem("--config-name", "a config in the config folders", f"'{group}'")
+        options = self.options(group)
+        return Problem(
+            group,
+            one_of(options) if options else "a config group",
+            f"'{name}'",
+            did_you_mean(name, options),
+        )
+
+    def _misplaced(self, key: str, overrides: list[str], *, deleted: bool) -> Problem:
+        if not deleted:
+            return Problem(key, "a new key after +", "one that is there", f"Change it: {key}=….")
+        *parents, name = key.split(".")
+        there = OmegaConf.select(self._load(overrides), ".".join(parents)) if parents else None
+        siblings = [str(k) for k in there] if isinstance(there, DictConfig) else []
+        return Problem(
+            key,
+            one_of(siblings) if siblings else "a key that is there",
+            f"'{name}'",
+            did_you_mean(name, siblings),
+        )
+
+    def options(self, group: str) -> list[str]:
+        """Every config of a group, those of nested folders with their path."""
+        loader = self.hydra.config_loader
+        names = loader.get_group_options(group, ObjectType.CONFIG)
+        for inner in loader.get_group_options(group, ObjectType.GROUP):
+            names += [f"{inner}/{name}" for name in self.options(f"{group}/{inner}")]
+        return sorted(names)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The composed config as plain data, resolved, without Hydra's own node.
+
+    Raises:
+        ConfigError: values that were left open (``???``), interpolations that lead nowhere, or
+            keys that would make Hydra call Python.
+    """
+    with open_dict(config):
+        node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
+    problems = [
+        Problem(key, "a value", "nothing (???)", f"Give it: {key}=….")
+        for key in sorted(OmegaConf.missing_keys(node))
+    ]
+    data = OmegaConf.to_container(node, resolve=False)
+    problems += [
+        Problem(path, "data: YAML here can't call Python", f"'{path.rpartition('.')[2]}'")
+        for path in _calls(data, "")
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    try:
+        resolved = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        raise problem(
+            error.full_key or "config", "an interpolation that leads somewhere", _first_line(error)
+        ) from None
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _calls(data: Any, path: str) -> list[str]:
+    if isinstance(data, dict):
+        found = [join(path, key) for key in data if key in CALLS]
+        return found + [
+            p for key, value in data.items() for p in _calls(value, join(path, str(key)))
+        ]
+    if isinstance(data, list):
+        return [p for i, value in enumerate(data) for p in _calls(value, f"{path}[{i}]")]
+    return []
+
+
+def _drop(overrides: list[str], bad: str) -> list[str]:
+    rest = [text for text in overrides if text.lstrip("+") != bad.lstrip("+")]
+    if rest == overrides:
+        raise problem(bad, "an override that can be read", f"'{bad}'")
+    return rest
+
+
+def _from_hydra(error: Exception) -> ConfigError:
+    """An error that no override is to blame for: a file of the config folders is wrong."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        where = f"{mark.name}:{mark.line + 1}:{mark.column + 1}"
+        return problem(where, "YAML", str(getattr(error, "problem", error)))
+    cause = error.__cause__ or error
+    return problem(
+        "config", "a config that can be composed", _first_line(cause) or _first_line(error)
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")

@@ -1,0 +1,222 @@
+"""Execute a planned job: claim its directory, run its task, check what was expected, log it all."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.config.errors import ConfigError
+from runner.expect import Outcome, compare
+from runner.job import Job
+from runner.plan import Plan
+from runner.tasks import Run
+from runner.terminal import Terminal
+from runner.tracking import Tracker, Trackers
+from runner.tracking.directory import RunDirectory, environment, write_json
+from runner.tracking.files import Files
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        metrics: names to numbers, nested lists, text or truths.
+        outputs: what the task computed, by layer name, as NumPy arrays.
+        outcomes: every expectation against what was measured.
+        directory: where everything is written.
+        plan: the stack's plan.
+    """
+
+    metrics: dict[str, Any]
+    outputs: dict[str, NDArray[Any]] = field(repr=False)
+    outcomes: list[Outcome]
+    directory: Path
+    plan: Plan = field(repr=False)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every expectation is met."""
+        return all(outcome.holds for outcome in self.outcomes)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that is known to work as far as can be known before its directory exists."""
+
+    job: Job
+    plan: Plan
+    run: Run
+
+
+def prepare(job: Job, tracker: Tracker | None = None) -> Prepared:
+    """Plan a job, find its device and load its data.
+
+    Raises:
+        ConfigError: the job can't run; nothing was written.
+    """
+    plan = job.plan()
+    device = _set_up_torch(job) if job.task.needs_torch else "none"
+    run = Run(
+        stack=job.stack,
+        data=job.data,
+        ops=job.ops,
+        plan=plan,
+        device=device,
+        dtype=job.dtype,
+        seed=job.seed,
+        tracker=tracker or Tracker(),
+        directory=Path(),
+    )
+    if job.task.needs_torch:
+        _ = run.images, run.model  # what can't be read or built is known now
+    return Prepared(job, plan, run)
+
+
+def execute(
+    prepared: Prepared,
+    directory: Path,
+    config: str,
+    parameters: Mapping[str, Any],
+    command: str,
+    terminal: Terminal,
+) -> Result:
+    """Run a prepared job in its own directory.
+
+    Args:
+        prepared: the job.
+        directory: an existing directory that belongs to this run alone.
+        config: the composed config as YAML, for TensorBoard.
+        parameters: the config's values by dotted name, for the HParams page.
+        command: how to run this again.
+        terminal: where to show it.
+
+    Raises:
+        ConfigError: what was found only now, such as a kernel that torch refuses.
+        Exception: whatever the task raises; the directory says FAILED and why.
+        KeyboardInterrupt: and SystemExit: the directory says INTERRUPTED.
+    """
+    job, plan, run = prepared.job, prepared.plan, prepared.run
+    facts = {"task": job.task.kind, "command": command, **_place(run, job), **environment()}
+    home = RunDirectory(directory, facts)
+    tracker: Trackers | None = None
+    try:
+        write_json(directory / "plan.json", plan.to_dict())
+        tracker = _trackers(job, directory)
+        run.tracker, run.directory, run.progress = tracker, directory, terminal.progress
+        terminal.plan(_title(job, run), plan)
+        logger.info("%s\n%s", _title(job, run), plan)
+        _log_head(tracker, config, plan, command)
+        metrics = job.task.run(run)
+        outcomes = compare(job.expect, metrics)
+        _log_metrics(tracker, directory, metrics, outcomes, parameters)
+        tracker.close()
+        home.mark("COMPLETED", None if all(o.holds for o in outcomes) else "an expectation failed")
+    except (KeyboardInterrupt, SystemExit) as stop:
+        logger.warning("interrupted by %s", type(stop).__name__)
+        home.mark("INTERRUPTED", _reason(stop))
+        raise
+    except Exception as error:
+        logger.exception("failed")
+        home.mark("FAILED", _reason(error))
+        raise
+    finally:
+        if tracker is not None:
+            tracker.close()
+        home.release()
+    for note in run.notes:
+        terminal.line(note)
+    terminal.metrics(metrics)
+    terminal.outcomes(outcomes)
+    terminal.where(directory, job.tensorboard and job.task.needs_torch)
+    return Result(metrics, run.outputs, outcomes, directory, plan)
+
+
+def _set_up_torch(job: Job) -> str:
+    """Set threads, seed and exactness, and find the device."""
+    import torch
+
+    device = job.resolve_device()
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    torch.manual_seed(job.seed)
+    # Shortcuts that trade digits for speed are off unless somebody asks for them.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def _place(run: Run, job: Job) -> dict[str, Any]:
+    if not job.task.needs_torch:
+        return {"device": None, "threads": None}
+    import torch
+
+    return {"device": run.device, "threads": torch.get_num_threads()}
+
+
+def _trackers(job: Job, directory: Path) -> Trackers:
+    others: list[Tracker] = []
+    if job.tensorboard and job.task.needs_torch:
+        from runner.tracking.tensorboard import TensorBoard
+
+        others.append(TensorBoard(directory))
+    return Trackers(Files(directory), others)
+
+
+def _title(job: Job, run: Run) -> str:
+    many = f"{run.plan.batch} × " if run.plan.batch > 1 else ""
+    parts = [job.task.kind, f"{job.data.kind} {many}{run.plan.input}"]
+    if job.task.needs_torch:
+        asked = " (auto)" if job.device == "auto" else ""
+        parts.append(f"{run.device}{asked} {job.dtype}")
+    return " · ".join([*parts, f"seed {job.seed}"])
+
+
+def _log_head(tracker: Tracker, config: str, plan: Plan, command: str) -> None:
+    tracker.text("command", f"    {command}")
+    tracker.text("config", _code(config))
+    tracker.text("plan", _code(str(plan)))
+
+
+def _code(text: str) -> str:
+    """Markdown that keeps lines and spaces as they are."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _log_metrics(
+    tracker: Tracker,
+    directory: Path,
+    metrics: Mapping[str, Any],
+    outcomes: Sequence[Outcome],
+    parameters: Mapping[str, Any],
+) -> None:
+    expectations = [outcome.to_dict() for outcome in outcomes]
+    write_json(directory / "metrics.json", {**metrics, "expectations": expectations})
+    single = {
+        f"metric/{name}": float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float)
+    }
+    tracker.hparams(parameters, single)
+    logger.info("metrics %s", json.dumps(list(metrics)))
+    for outcome in outcomes:
+        logger.info(
+            "%s: expected %s: %s", outcome.metric, outcome.expected, outcome.failure or "holds"
+        )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "KeyboardInterrupt: Ctrl-C"
+    if isinstance(error, ConfigError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

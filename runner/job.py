@@ -1,0 +1,117 @@
+"""A job: one validated run, from the composed config to the plan; nothing is computed yet."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+from pydantic import Field as Limited
+
+from runner.config.errors import ConfigError, problem
+from runner.config.spec import Menu, Spec, check, refuse
+from runner.data import Data
+from runner.expect import Expect
+from runner.ops import Ops
+from runner.plan import Plan
+from runner.stack import Stack
+from runner.tasks import Task
+
+GIB = 2**30
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+        refuse("auto, cpu, cuda, cuda:0 (1, 2 …) or mps", f"'{name}'")
+    return name
+
+
+class Job(Spec):
+    """Everything a run is told.
+
+    Attributes:
+        task: what to do.
+        stack: the layers.
+        data: where input comes from.
+        ops: which operators compute.
+        device: ``auto`` (the best there is), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: type of all numbers.
+        seed: of everything random.
+        threads: of torch on the CPU; null is torch's own choice.
+        memory_limit_gib: what the plan may need, in GiB; more is refused.
+        tensorboard: whether an event file is written.
+        expect: what the metrics must be.
+    """
+
+    task: Annotated[Task, Menu("runner.tasks")]
+    stack: Stack
+    data: Annotated[Data, Menu("runner.data")]
+    ops: Ops = Ops()
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    seed: Annotated[int, Limited(ge=0, lt=2**63)] = 0
+    threads: Annotated[int, Limited(ge=1, le=1024)] | None = None
+    memory_limit_gib: Annotated[float, Limited(gt=0)] = 4.0
+    tensorboard: bool = True
+    expect: Expect = Limited(default_factory=dict)
+
+    @staticmethod
+    def parse(raw: dict[str, Any]) -> Job:
+        """Validate a composed config.
+
+        Raises:
+            ConfigError: with every problem there is.
+        """
+        problems = []
+        # The stack is a spec of its own with a menu inside; checked apart, its paths stay whole.
+        stack, found = check(Stack, raw.get("stack"), "stack")
+        problems += found
+        job, found = check(Job, {**raw, "stack": stack or _NO_STACK})
+        problems += found
+        if problems or job is None:
+            raise ConfigError(*problems)
+        return job
+
+    def plan(self) -> Plan:
+        """Plan the stack on the data, and check all that can be known without torch.
+
+        Raises:
+            ConfigError: shapes that don't fit, too much memory, data that isn't there.
+        """
+        try:
+            shape, count = self.data.shape(), self.data.count()
+        except ConfigError as error:
+            raise error.under("data") from None
+        plan = self.stack.plan(shape, self.ops, count, self.dtype)
+        plan.check_memory(int(self.memory_limit_gib * GIB), self.task.memory_factor)
+        device = "cpu" if self.device == "auto" else self.device.partition(":")[0]
+        self.stack.check_ops(plan, self.ops, self.dtype, device)
+        self.task.check(plan, self.stack)
+        return plan
+
+    def resolve_device(self) -> str:
+        """The device that is there: ``auto`` becomes the best one.
+
+        Raises:
+            ConfigError: the device asked for is absent; the answer lists those that are there.
+        """
+        import torch
+
+        present = ["cpu"]
+        if torch.backends.mps.is_available():
+            present.insert(0, "mps")
+        present[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        if self.device == "auto":
+            return present[0]
+        wanted = "cuda:0" if self.device == "cuda" else self.device
+        if wanted not in present:
+            raise problem(
+                "device",
+                "a device of this machine (" + ", ".join(present) + ")",
+                f"'{self.device}'",
+                "device=auto takes the best one.",
+            )
+        return wanted
+
+
+_NO_STACK = Stack(layers={})

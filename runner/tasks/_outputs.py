@@ -1,0 +1,47 @@
+"""What tasks that run a stack forward share: its outputs, as arrays, files and metrics."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from runner.tasks import Run
+from runner.tracking.directory import write_atomically
+
+SMALL = 1024
+"""Outputs of at most so many numbers are metrics, so that `expect` can compare them."""
+
+
+def layer_outputs(run: Run) -> dict[str, Any]:
+    """Every layer's output for the run's images, as float64 arrays by layer name."""
+    import torch
+
+    model, y = run.model.eval(), run.x
+    outputs = {}
+    with torch.no_grad(), run.progress(len(model), "forward") as advance:
+        for name, layer in model.named_children():
+            y = layer(y)
+            outputs[name] = y.double().cpu().numpy()
+            advance(name)
+    return outputs
+
+
+def save_outputs(run: Run) -> None:
+    """Write ``outputs.npz``: one array per layer, n × c × h × w or n × features."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **run.outputs)
+    write_atomically(run.directory / "outputs.npz", buffer.getvalue())
+
+
+def numbers(y: Any) -> Any:
+    """An output as nested lists: a batch of one and a single channel need no brackets.
+
+    What is left is what the book prints: h × w for one channel, c × h × w for several. Whole
+    numbers are integers.
+    """
+    while y.ndim > 2 and y.shape[0] == 1:
+        y = y[0]
+    whole = bool(np.all(np.isfinite(y)) and np.all(y == np.round(y)) and np.all(abs(y) < 2**53))
+    return (y.astype(np.int64) if whole else y).tolist()

@@ -1,0 +1,57 @@
+"""Forward: run a stack on data, and keep every layer's output."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field as Limited
+
+from runner.tasks import Run, Task
+from runner.tasks._outputs import SMALL, layer_outputs, numbers, save_outputs
+from runner.tracking import pictures
+
+
+class Forward(Task):
+    """One forward pass.
+
+    Attributes:
+        images: how many of the images are drawn, at most.
+        channels: how many channels of each layer are drawn, at most.
+    """
+
+    images: Annotated[int, Limited(ge=1, le=64)] = 1
+    channels: Annotated[int, Limited(ge=1, le=64)] = 16
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """The last layer's output if it is small, its shape, and every layer's mean and spread."""
+        run.outputs.update(layer_outputs(run))
+        save_outputs(run)
+        for i in range(min(self.images, len(run.images.x))):
+            suffix = f"_{i}" if self.images > 1 else ""
+            run.tracker.image(f"input{suffix}", pictures.photograph(run.images.x[i], "input"))
+            for name, y in run.outputs.items():
+                if y.ndim == 4:
+                    run.tracker.image(f"output/{name}{suffix}", self._picture(name, y[i]))
+        for name, y in run.outputs.items():
+            run.tracker.histogram(f"output/{name}", y)
+        return self._metrics(run)
+
+    def _picture(self, name: str, maps: Any) -> Any:
+        shown = list(maps[: self.channels])
+        scale = pictures.symmetric_scale(shown)
+        few = len(shown) < len(maps)
+        titles = [
+            f"{name}, channel {c}" + (f" of {len(maps)}" if few else "") for c in range(len(shown))
+        ]
+        panels = [pictures.signed(y, t, scale) for y, t in zip(shown, titles, strict=True)]
+        return pictures.sheet(panels)
+
+    def _metrics(self, run: Run) -> dict[str, Any]:
+        last = next(reversed(run.outputs.values()), run.images.x)
+        metrics: dict[str, Any] = {"output_shape": list(last.shape)}
+        if last.size <= SMALL:
+            metrics["output"] = numbers(last)
+        metrics["mean"] = float(last.mean())
+        metrics["std"] = float(last.std())
+        metrics["shapes"] = {name: list(y.shape[1:]) for name, y in run.outputs.items()}
+        return metrics

@@ -1,0 +1,321 @@
+"""Learn a kernel from input and output alone (the book, 6.2.4).
+
+A target kernel is laid on the data; the stack is trained by gradient descent to give the same
+output, and its own kernels come out like the target.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field as Limited
+
+from runner.config.errors import ConfigError, problem
+from runner.config.spec import Spec
+from runner.geometry import Shape
+from runner.layers.conv import Conv
+from runner.plan import Plan
+from runner.stack import Stack
+from runner.tasks import Run, Task
+from runner.tasks._outputs import numbers
+from runner.tracking import pictures
+from runner.tracking.directory import write_atomically
+from runner.weights import Kernels, Weight
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+DIVERGED = 1e6
+"""Learning is stopped when the loss has grown by this factor: it won't come back."""
+
+
+class Target(Spec):
+    """The kernel to be found.
+
+    Attributes:
+        weight: by name, numbers or list, as a conv layer's; not drawn at random.
+        mode: ``correlation`` or ``convolution``.
+    """
+
+    weight: Weight
+    mode: Literal["correlation", "convolution"] = "correlation"
+
+
+class Optimizer(Spec):
+    """How weights follow their gradient.
+
+    Attributes:
+        name: one of torch's optimizers; ``sgd`` is plain gradient descent.
+        lr: the learning rate.
+        momentum: of sgd and rmsprop.
+        weight_decay: how strongly weights are pulled to zero.
+    """
+
+    name: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
+    lr: Annotated[float, Limited(gt=0)] = 0.03
+    momentum: Annotated[float, Limited(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Limited(ge=0)] = 0.0
+
+    def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimizer."""
+        from torch import optim
+
+        kinds: dict[str, Any] = {
+            "sgd": optim.SGD,
+            "adam": optim.Adam,
+            "adamw": optim.AdamW,
+            "rmsprop": optim.RMSprop,
+            "adagrad": optim.Adagrad,
+        }
+        options: dict[str, float] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.name in ("sgd", "rmsprop"):
+            options["momentum"] = self.momentum
+        trainable = [p for p in parameters if p.requires_grad]
+        optimizer: optim.Optimizer = kinds[self.name](trainable, **options)
+        return optimizer
+
+
+class LearnKernel(Task):
+    """Kernel learning.
+
+    Attributes:
+        target: the kernel whose output is to be matched. It is laid on the data with the stride,
+            padding, dilation and groups of the stack's only conv layer (plainly, if there are
+            several layers).
+        optimizer: how to follow the gradient.
+        steps: how many steps to take, each on all of the data.
+        reduction: whether squared errors are added up (the book) or averaged.
+        log_every: log the loss and the kernel every so many steps; default: about 50 times.
+    """
+
+    memory_factor: ClassVar[int] = 3
+
+    target: Target
+    optimizer: Optimizer = Optimizer()
+    steps: Annotated[int, Limited(ge=1)] = 10
+    reduction: Literal["sum", "mean"] = "sum"
+    log_every: Annotated[int, Limited(ge=1)] | None = None
+
+    def check(self, plan: Plan, stack: Stack) -> None:
+        """There must be something to learn, and target and stack must give the same shape."""
+        if not any(
+            layer.parameters(row.input) and getattr(layer, "trainable", False)
+            for layer, row in zip(stack.layers.values(), plan.rows, strict=True)
+        ):
+            raise problem(
+                "stack.layers",
+                "at least one trainable layer with weights",
+                "none",
+                "Add a conv layer such as {kind: conv, channels: 1, kernel: 3}.",
+            )
+        if not isinstance(self.target.weight, Kernels):
+            raise problem(
+                "task.target.weight",
+                "a kernel by name or numbers",
+                f"the initializer '{self.target.weight}'",
+            )
+        try:
+            wanted = self._target_layer(stack).output_shape(plan.input)
+        except ConfigError as error:
+            raise error.under("task.target") from None
+        if wanted != plan.output:
+            raise problem(
+                "task.target",
+                f"a target that gives {plan.output}, like the stack",
+                f"{wanted}",
+                "Give the stack's layers the target's size and channels.",
+            )
+
+    def _target_layer(self, stack: Stack) -> Conv:
+        fields: dict[str, Any] = {}
+        only = self._only_conv(stack)
+        if only is not None:
+            same = ("stride", "padding", "pad_mode", "dilation", "groups")
+            fields = {name: getattr(only, name) for name in same}
+        return Conv.model_construct(
+            kind="conv", weight=self.target.weight, mode=self.target.mode, bias=False, **fields
+        )
+
+    def _only_conv(self, stack: Stack) -> Conv | None:
+        layers = list(stack.layers.values())
+        return layers[0] if len(layers) == 1 and isinstance(layers[0], Conv) else None
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """Loss by step, the kernel as it forms, and how far it ends from the target."""
+        import torch
+
+        x, model = run.x, run.model.train()
+        layer = self._target_layer(run.stack)
+        target: Any = layer.build(run.plan.input, run.ops, run.generator).to(x.device, x.dtype)
+        with torch.no_grad():
+            wanted = target(x)
+        film = Film(run, self.log_every or max(1, self.steps // 50))
+        losses = self._learn(run, model, x, wanted, film)
+        save_weights(run, model)
+        film.finish(target.weight)
+        with torch.no_grad():
+            y = model(x)
+        run.outputs.update(output=y.double().cpu().numpy(), target=wanted.double().cpu().numpy())
+
+        metrics: dict[str, Any] = {
+            "loss": losses[-1],
+            "losses": losses if len(losses) <= 100 else losses[:: len(losses) // 100],
+            "output_error": float((y - wanted).abs().max()),
+        }
+        if self._only_conv(run.stack) is not None:
+            learned: Any = model[0]
+            error = learned.effective_kernel() - target.effective_kernel()
+            metrics["kernel_error"] = float(error.detach().abs().max())
+            metrics["kernel"] = numbers(learned.weight.detach().double().cpu().numpy())
+        if losses[-1] > losses[0]:
+            run.notes.append(f"The loss grew: {self._stability(run)}")
+        return metrics
+
+    def _learn(
+        self, run: Run, model: nn.Module, x: Tensor, wanted: Tensor, film: Film
+    ) -> list[float]:
+        """Take the steps; the loss of each is that before its update, as the book prints it."""
+        optimizer = self.optimizer.build(model.parameters())
+        losses: list[float] = []
+        with run.progress(self.steps, "learning") as advance:
+            for step in range(1, self.steps + 1):
+                squared = (model(x) - wanted) ** 2
+                loss = squared.sum() if self.reduction == "sum" else squared.mean()
+                optimizer.zero_grad()
+                loss.backward()
+                losses.append(loss.item())
+                self._stop_if_diverged(run, losses)
+                optimizer.step()
+                if step % film.every == 0 or step in (1, self.steps):
+                    run.tracker.scalars({"train/loss": losses[-1]}, step)
+                    film.add(model, step)
+                advance(f"loss {losses[-1]:.4g}")
+        return losses
+
+    def _stop_if_diverged(self, run: Run, losses: list[float]) -> None:
+        if isfinite(losses[-1]) and losses[-1] <= DIVERGED * max(losses[0], 1.0):
+            return
+        step = len(losses)
+        run.tracker.scalars({"train/loss": losses[-1]}, step)
+        raise Diverged(
+            f"the loss was {losses[-1]:g} at step {step}, {losses[0]:g} at step 1: "
+            + self._stability(run)
+        )
+
+    def _stability(self, run: Run) -> str:
+        """The largest learning rate that plain gradient descent can take on this problem.
+
+        For one conv layer the loss is quadratic in the kernel: its Hessian is 2·PᵀP with a row of
+        P per window, and steps shrink the error as long as lr < 2/λmax.
+        """
+        lr = f"lr {self.optimizer.lr:g}"
+        only = self._only_conv(run.stack)
+        if only is None or self.optimizer.name != "sgd" or self.optimizer.momentum:
+            return f"{lr} is too large for {self.optimizer.name} here; try a tenth of it."
+        limit = stable_learning_rate(run.x, only, run.plan, self.reduction)
+        if self.optimizer.lr < limit:
+            return f"{lr} is below the largest stable learning rate, {limit:.4g}."
+        return f"{lr} is above the largest stable learning rate here, 2/λmax = {limit:.4g}."
+
+
+class Diverged(RuntimeError):
+    """Learning was stopped because the loss grew without bound."""
+
+
+class Film:
+    """The kernels as they form: a picture every so many steps, and all of them on one sheet."""
+
+    def __init__(self, run: Run, every: int) -> None:
+        self.run, self.every = run, every
+        self.frames: list[tuple[int, Any]] = []
+
+    def add(self, model: nn.Module, step: int) -> None:
+        """Keep every kernel of the first conv layer, and log its picture and distribution."""
+        name, weight = next(
+            (key.removesuffix(".weight"), value)
+            for key, value in model.named_parameters()
+            if value.dim() == 4
+        )
+        values = weight.detach().double().cpu().numpy()
+        self.frames.append((step, values))
+        self.run.tracker.histogram(f"kernel/{name}", values, step)
+        self.name = name
+
+    def finish(self, target: Tensor) -> None:
+        """Log every frame on one scale, which also holds the target, and the sheet of them."""
+        wanted = target.detach().double().cpu().numpy()
+        scale = pictures.symmetric_scale([wanted, *(values for _, values in self.frames)])
+        for step, values in self.frames:
+            self.run.tracker.image(
+                f"kernel/{self.name}", kernel_picture(values, f"step {step}", scale), step
+            )
+        few = (
+            self.frames
+            if len(self.frames) <= 11
+            else [
+                self.frames[i] for i in np.linspace(0, len(self.frames) - 1, 11).round().astype(int)
+            ]
+        )
+        panels = [kernel_picture(values, f"step {step}", scale) for step, values in few]
+        sheet = pictures.sheet([*panels, kernel_picture(wanted, "target", scale)], columns=4)
+        self.run.tracker.image("kernel/forming", sheet)
+
+
+def kernel_picture(weight: Any, title: str, scale: float) -> Any:
+    """Kernels, c_out × c_in × kh × kw, as a sheet: a row per output, a column per input."""
+    outputs, inputs = weight.shape[:2]
+    if outputs == inputs == 1:
+        return pictures.signed(weight[0, 0], title, scale)
+    panels = [
+        pictures.signed(weight[o, i], f"{title}: {o} ← {i}", scale)
+        for o in range(min(outputs, 8))
+        for i in range(min(inputs, 8))
+    ]
+    return pictures.sheet(panels, columns=min(inputs, 8))
+
+
+def stable_learning_rate(x: Tensor, layer: Conv, plan: Plan, reduction: str) -> float:
+    """2/λmax of the Hessian of the squared error of one conv layer.
+
+    Args:
+        x: n × c × h × w.
+        layer: the layer.
+        plan: of the stack of that one layer.
+        reduction: ``sum`` or ``mean`` of the squared errors.
+
+    Returns:
+        The learning rate above which plain gradient descent diverges.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    shape = plan.input
+    geometry, output = layer.geometry(shape), plan.output
+    assert isinstance(output, Shape)  # a conv layer's
+    top, bottom, left, right = geometry.padding
+    mode = "constant" if layer.pad_mode == "zeros" else layer.pad_mode
+    padded = F.pad(x.double().cpu(), (left, right, top, bottom), mode=mode)
+    patches = F.unfold(padded, geometry.kernel, geometry.dilation, 0, geometry.stride)
+    # Groups and output channels don't share weights: each has its own block of the Hessian.
+    blocks = patches.reshape(len(x), geometry.groups, -1, patches.shape[2])
+    if layer.has_bias:
+        blocks = torch.cat([blocks, torch.ones_like(blocks[:, :, :1])], dim=2)
+    hessian = 2 * torch.einsum("ngal,ngbl->gab", blocks, blocks)
+    if reduction == "mean":
+        hessian /= x.shape[0] * output.channels * output.height * output.width
+    largest = float(torch.linalg.eigvalsh(hessian).max())
+    return 2 / largest if largest > 0 else float("inf")
+
+
+def save_weights(run: Run, model: nn.Module) -> None:
+    """Write ``weights.pt``: the state dict, tensors only."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({key: value.cpu() for key, value in model.state_dict().items()}, buffer)
+    write_atomically(run.directory / "weights.pt", buffer.getvalue())

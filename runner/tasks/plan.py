@@ -1,0 +1,20 @@
+"""Plan: show what a stack gives and costs, without computing anything or importing torch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from runner.tasks import Run, Task
+
+
+class PlanTask(Task):
+    """The table that heads every run, by itself; its totals are the metrics."""
+
+    needs_torch: ClassVar[bool] = False
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """Shapes by layer and totals."""
+        plan = run.plan.to_dict()
+        layers = plan.pop("layers")
+        del plan["batch"], plan["dtype"]
+        return {**plan, "shapes": {layer["name"]: layer["output"] for layer in layers}}

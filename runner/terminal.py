@@ -1,0 +1,159 @@
+"""What a person sees: tables and a progress bar in a terminal, plain lines when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from runner.config.errors import ConfigError
+from runner.expect import Outcome, compact
+from runner.plan import HEADINGS, Plan, columns
+from runner.tasks import Advance
+
+
+class Terminal:
+    """Prints one run.
+
+    Attributes:
+        console: where to; quiet when the run is not to be shown.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False)
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """One line, broken at words if it must be; brackets in it are just brackets."""
+        self.console.print(Text(text, style=style or ""), soft_wrap=not self.console.is_terminal)
+
+    def plan(self, title: str, plan: Plan) -> None:
+        """The stack as a table."""
+        self.line(title, "bold")
+        rows = columns(plan)
+        # An empty column says nothing; at 80 columns its place is worth more.
+        used = [i for i in range(len(HEADINGS)) if i < 3 or any(row[i] for row in rows)]
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for i in used:
+            table.add_column(
+                HEADINGS[i], justify="left" if i in (0, 1, 8) else "right", no_wrap=True
+            )
+        for row in rows:
+            style = "bold" if row is rows[-1] else "dim" if row is rows[0] else None
+            table.add_row(*(Text(row[i]) for i in used), style=style)
+        self._print_table(table)
+
+    def metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Single numbers as a table, small lists of lists as grids of numbers."""
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in metrics.items():
+            for label, text in self._cells(name, value):
+                table.add_row(Text(label, style="cyan"), Text(text))
+        self.line()
+        self._print_table(table)
+
+    def _cells(self, name: str, value: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(value, Mapping):
+            text = ", ".join(f"{key} {compact(entry)}" for key, entry in value.items())
+            yield name, text if len(text) <= 160 else f"{len(value)} entries, in metrics.json"
+            return
+        grid = _grid(value)
+        if grid is None:
+            text = compact(value)
+            yield name, text if len(text) <= 160 else f"{text[:100]} … all in metrics.json"
+            return
+        for i, text in enumerate(grid):
+            yield (name if i == 0 else ""), text
+
+    def outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Expected against measured."""
+        if not outcomes:
+            return
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("expected", "", "measured", ""):
+            table.add_column(heading, overflow="fold")
+        for outcome in outcomes:
+            verdict = Text("holds", "green") if outcome.holds else Text("FAILS", "bold red")
+            # The exact deviation says more than a long list does.
+            measured = compact(outcome.measured) if outcome.holds else outcome.failure
+            cells = (outcome.metric, outcome.expected, measured)
+            table.add_row(*(Text(cell) for cell in cells), verdict)
+        self.line()
+        self._print_table(table)
+
+    def where(self, directory: Path, tensorboard: bool) -> None:
+        """Where the results are, and how to look at them."""
+        self.line()
+        self.line(f"results      {directory}")
+        if tensorboard:
+            self.line(f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {directory}")
+
+    @contextmanager
+    def progress(self, total: int, label: str) -> Iterator[Advance]:
+        """A bar while work goes on, gone when it is done; nothing when piped."""
+        if not self.console.is_terminal or self.console.quiet:
+            yield lambda _: None
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        parts = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*parts, console=self.console, transient=True) as bar:
+            task = bar.add_task(label, total=total, note="")
+            yield lambda note: bar.update(task, advance=1, note=note)
+
+    def _print_table(self, table: Table) -> None:
+        if self.console.is_terminal:
+            self.console.print(table)
+        else:
+            # A pipe has no width; nothing is to be cut off.
+            self.console.print(table, width=max(self.console.width, 200), soft_wrap=True)
+
+
+def print_problems(error: ConfigError) -> None:
+    """Every problem of a bad config, on stderr, one paragraph each."""
+    console = Console(stderr=True, highlight=False)
+    count = len(error.problems)
+    console.print(Text(f"{count} problem{'s' if count != 1 else ''} in the config:", "bold red"))
+    for found in error.problems:
+        console.print(
+            Text.assemble("  ", (found.path, "bold"), str(found)[len(found.path) :]), soft_wrap=True
+        )
+
+
+def print_error(message: str) -> None:
+    """A failure, on stderr."""
+    Console(stderr=True, highlight=False).print(Text(message, "red"), soft_wrap=True)
+
+
+def _grid(value: Any) -> list[str] | None:
+    """Rows of numbers in columns, if the value is that and small; channels are set apart."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], list):
+        return None
+    if not value[0] or isinstance(value[0][0], list):
+        parts = [_grid(entry) for entry in value]
+        if len(value) > 6 or any(part is None for part in parts):
+            return None
+        return [line for i, part in enumerate(parts) for line in ([""] if i else []) + (part or [])]
+    cells = [[compact(number) for number in row] for row in value]
+    width = max(len(cell) for row in cells for cell in row)
+    if len(cells) > 16 or len(cells[0]) * (width + 1) > 60:
+        return None
+    return [" ".join(cell.rjust(width) for cell in row) for row in cells]

@@ -1,0 +1,158 @@
+"""A run's directory: claimed exclusively, locked while the run lives, whole at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from runner.config.errors import problem
+
+STATUS, LOCK = "status.json", ".lock"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, never sees half of it.
+
+    The content goes to a temporary name, is synced, and takes the file's place in one step.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically; infinite and undefined numbers become text, which JSON lacks."""
+    text = json.dumps(json_safe(data), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, f"{text}\n".encode())
+
+
+def json_safe(data: Any) -> Any:
+    """The same data with ``nan`` and ``inf`` as text."""
+    if isinstance(data, dict):
+        return {str(key): json_safe(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [json_safe(value) for value in data]
+    if isinstance(data, float) and not isfinite(data):
+        return str(data)
+    return data
+
+
+def claim(wanted: Path) -> Path:
+    """Create a directory that nobody else has; ``-1``, ``-2`` … is added where it is taken.
+
+    Raises:
+        ConfigError: it can't be created.
+    """
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(10_000):
+            path = wanted.with_name(f"{wanted.name}-{attempt}") if attempt else wanted
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return path
+    except OSError as error:
+        raise problem(
+            "hydra.run.dir",
+            "a directory that can be written",
+            f"'{wanted}' ({error.strerror})",
+            "Choose another: hydra.run.dir=/path/to/run.",
+        ) from None
+    raise problem("hydra.run.dir", "a free name", f"'{wanted}' and 10,000 more like it")
+
+
+class RunDirectory:
+    """The claimed directory of a living run.
+
+    Attributes:
+        path: where it is.
+        started: when the run began, in seconds since the epoch.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        """Lock the directory and mark it RUNNING.
+
+        Args:
+            path: an existing directory that belongs to this run.
+            facts: what `status.json` says besides the state.
+        """
+        self.path, self.started = path, time.time()
+        self._facts = {"started": _timestamp(self.started), **facts}
+        self._lock = (path / LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.mark("RUNNING")
+
+    def mark(self, state: str, reason: str | None = None, **facts: Any) -> None:
+        """Record the state: RUNNING, COMPLETED, FAILED or INTERRUPTED, and why."""
+        self._facts.update(facts)
+        seconds = round(time.time() - self.started, 3)
+        content = {"state": state, "reason": reason, "seconds": seconds, **self._facts}
+        write_json(self.path / STATUS, content)
+
+    def release(self) -> None:
+        """Let go of the lock, when nothing more will be written."""
+        self._lock.close()
+
+
+def state(path: Path) -> str:
+    """The state of a run's directory: what it recorded, or DEAD when it can't be true any more.
+
+    A run that says RUNNING while nobody holds its lock was killed.
+    """
+    recorded = str(json.loads((path / STATUS).read_text())["state"])
+    if recorded != "RUNNING":
+        return recorded
+    with (path / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return recorded
+    return "DEAD"
+
+
+def environment() -> dict[str, Any]:
+    """Versions and place, as `status.json` records them; torch isn't imported for it."""
+    return {
+        "versions": {
+            "runner": metadata.version("runner"),
+            "python": sys.version.split()[0],
+            "torch": metadata.version("torch"),
+        },
+        "git_commit": _git_commit(),
+        "pid": os.getpid(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the project's own checkout, or None when it is installed without one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,53 @@
+"""The files of a run: metrics.jsonl, the source of truth, and pictures as PNG."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.tracking import Tracker
+from runner.tracking.directory import json_safe, write_atomically
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Files(Tracker):
+    """Writes each step as a line of JSON, and each picture as a file named after its tag."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._steps = (directory / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Append ``{"step": 3, "train/loss": 0.5}`` and hand it to the operating system."""
+        line = json.dumps(json_safe({"step": step, **values}), allow_nan=False)
+        self._steps.write(f"{line}\n")
+        self._steps.flush()
+
+    def image(self, tag: str, picture: Image, step: int = 0) -> None:
+        """Write ``images/<tag>.png``, with the step in the name from the second on."""
+        folder = self.directory / "images"
+        folder.mkdir(exist_ok=True)
+        name = safe_name(tag) + (f"_{step:06d}" if step else "")
+        write_atomically(folder / f"{name}.png", png(picture))
+
+    def close(self) -> None:
+        """Close metrics.jsonl."""
+        self._steps.close()
+
+
+def png(picture: Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def safe_name(tag: str) -> str:
+    """A tag as a file name: letters, digits, ``-`` and ``_``; it can't leave the folder."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", tag).strip("_") or "unnamed"

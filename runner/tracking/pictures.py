@@ -1,0 +1,200 @@
+"""Pictures of feature maps and kernels that show what is there.
+
+Feature maps have signs, and both signs mean something: −1 and +1 are both edges. So signed numbers
+are drawn on a diverging colour map (blue, white, red) with a symmetric scale that is printed
+beside them; small maps are enlarged with sharp pixels and carry their numbers. Pictures that
+belong together share one scale.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Array = NDArray[np.floating]
+
+BLUE_TO_RED = np.array(
+    [(5, 48, 97), (67, 147, 195), (209, 229, 240), (255, 255, 255), (253, 219, 199),
+     (214, 96, 77), (103, 0, 31)],
+    dtype=np.float64,
+)  # fmt: skip
+"""From −scale over 0 to +scale; after ColorBrewer's RdBu."""
+
+INK, FAINT, PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
+TITLE_SIZE, NUMBER_SIZE, GAP = 15, 13, 14
+PANEL = 240
+"""Pixels that a small picture is enlarged to, at the least."""
+LARGEST = 640
+"""Pixels that a large picture is reduced to."""
+
+
+def signed(values: Array, title: str, scale: float | None = None) -> Image.Image:
+    """A map with signs, h × w: blue below zero, white at zero, red above.
+
+    Args:
+        values: the numbers.
+        title: written above.
+        scale: the number drawn in full colour; default: the largest magnitude.
+    """
+    scale = symmetric_scale([values]) if scale is None else scale
+    with np.errstate(invalid="ignore"):
+        position = (np.clip(values / scale, -1, 1) + 1) / 2 * (len(BLUE_TO_RED) - 1)
+    stops = np.arange(len(BLUE_TO_RED))
+    # What is not a number is drawn gray: it must not pass for a zero.
+    colours = np.stack([np.interp(position, stops, BLUE_TO_RED[:, c]) for c in range(3)], axis=-1)
+    colours[~np.isfinite(values)] = 128
+    return _panel(colours, title, values, _bar(BLUE_TO_RED, (f"{-scale:.3g}", "0", f"{scale:.3g}")))
+
+
+def brightness(values: Array, title: str, scale: float | None = None) -> Image.Image:
+    """A map without signs, h × w: black at zero, white at `scale` (default: the maximum)."""
+    scale = symmetric_scale([values]) if scale is None else scale
+    gray = np.clip(np.nan_to_num(values) / scale, 0, 1)[..., None].repeat(3, axis=-1) * 255
+    ramp = np.array([(0, 0, 0), (255, 255, 255)], dtype=np.float64)
+    return _panel(gray, title, values, _bar(ramp, ("0", f"{scale:.3g}")))
+
+
+def photograph(x: Array, title: str) -> Image.Image:
+    """An input image, c × h × w: colour if it has three channels, else its first channel.
+
+    Numbers outside 0 to 1 are drawn as `signed` draws them.
+    """
+    if x.min() < 0 or x.max() > 1:
+        return signed(x[0], title)
+    if x.shape[0] == 3:
+        return _panel(x.transpose(1, 2, 0) * 255, title)
+    return brightness(x[0], title, scale=1.0)
+
+
+def orientation(angle: Array, magnitude: Array, title: str) -> Image.Image:
+    """Directions as colours of a wheel, as bright as their magnitude.
+
+    Args:
+        angle: h × w, in radians; red points right (0°), and hue runs as the angle does.
+        magnitude: h × w.
+        title: written above.
+    """
+    wheel = np.array([colorsys.hsv_to_rgb(i / 360, 1, 1) for i in range(360)]) * 255
+    degrees = np.round(np.degrees(angle)).astype(int) % 360
+    strength = np.clip(magnitude / symmetric_scale([magnitude]), 0, 1)
+    colours = wheel[degrees] * strength[..., None]
+    return _panel(colours, title, bar=_bar(wheel, ("0°", "90°", "180°", "270°", "360°")))
+
+
+def marked(
+    kinds: NDArray[np.integer], title: str, legend: dict[str, tuple[int, int, int]]
+) -> Image.Image:
+    """A map of kinds, h × w: number i is drawn in the legend's colour i; 0 is the first."""
+    colours = np.array(list(legend.values()), dtype=np.float64)[kinds]
+    return _panel(colours, title, bar=_legend(legend))
+
+
+def sheet(panels: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """Pictures side by side, `columns` in a row; by default as square as they get."""
+    across = columns or min(len(panels), max(1, ceil(len(panels) ** 0.5)))
+    rows = [panels[i : i + across] for i in range(0, len(panels), across)]
+    widths = [max(row[c].width for row in rows if c < len(row)) for c in range(len(rows[0]))]
+    heights = [max(panel.height for panel in row) for row in rows]
+    page = Image.new(
+        "RGB",
+        (sum(widths) + GAP * (len(widths) + 1), sum(heights) + GAP * (len(heights) + 1)),
+        PAPER,
+    )
+    y = GAP
+    for row, height in zip(rows, heights, strict=True):
+        x = GAP
+        for panel, width in zip(row, widths, strict=False):
+            page.paste(panel, (x, y))
+            x += width + GAP
+        y += height + GAP
+    return page
+
+
+def symmetric_scale(maps: Sequence[Array]) -> float:
+    """One scale for several maps: the largest finite magnitude, or 1 where all is zero."""
+    largest = 0.0
+    for values in maps:
+        finite = np.abs(values[np.isfinite(values)])
+        largest = max(largest, float(finite.max()) if finite.size else 0.0)
+    return largest or 1.0
+
+
+def _panel(
+    colours: Array, title: str, values: Array | None = None, bar: Image.Image | None = None
+) -> Image.Image:
+    """A titled picture: the map enlarged with sharp pixels, its numbers if small, its scale."""
+    h, w = colours.shape[:2]
+    picture = Image.fromarray(colours.round().astype(np.uint8), "RGB")
+    factor = ceil(PANEL / max(h, w))
+    small = values is not None and h * w <= 144 and max(h, w) <= 16
+    if small:
+        factor = max(factor, 40)
+    if max(h, w) > LARGEST:
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
+    elif factor > 1:
+        picture = picture.resize((w * factor, h * factor), Image.Resampling.NEAREST)
+    if small and values is not None:
+        _write_numbers(picture, values, factor)
+    font = ImageFont.load_default(TITLE_SIZE)
+    text_width = ceil(font.getlength(title))
+    width = max(picture.width, text_width, bar.width if bar else 0) + 2
+    bar_height = bar.height + 4 if bar else 0
+    page = Image.new("RGB", (width, picture.height + TITLE_SIZE + 9 + bar_height), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((1, 0), title, INK, font)
+    top = TITLE_SIZE + 6
+    page.paste(picture, (1, top + 1))
+    draw.rectangle((0, top, picture.width + 1, top + picture.height + 1), outline=FAINT)
+    if bar:
+        page.paste(bar, (1, top + picture.height + 6))
+    return page
+
+
+def _write_numbers(picture: Image.Image, values: Array, factor: int) -> None:
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(NUMBER_SIZE)
+    for (row, column), value in np.ndenumerate(values):
+        centre = (column * factor + factor / 2, row * factor + factor / 2)
+        pixel = picture.getpixel((column * factor, row * factor))
+        dark = isinstance(pixel, tuple) and sum(pixel[:3]) < 330
+        draw.text(centre, short_number(float(value)), PAPER if dark else INK, font, anchor="mm")
+
+
+def short_number(value: float) -> str:
+    """At most five characters or so: ``−1``, ``0.25``, ``1e+06``."""
+    text = f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.3g}"
+    return text.replace("-0", "0") if float(text) == 0 else text
+
+
+def _bar(colours: Array, labels: Sequence[str]) -> Image.Image:
+    """A colour scale with its numbers beneath, evenly spaced."""
+    width, height = PANEL - 2, 8
+    positions = np.linspace(0, len(colours) - 1, width)
+    line = np.stack(
+        [np.interp(positions, np.arange(len(colours)), colours[:, c]) for c in range(3)], -1
+    )
+    picture = Image.new("RGB", (width, height + NUMBER_SIZE + 3), PAPER)
+    picture.paste(Image.fromarray(line.round().astype(np.uint8)[None].repeat(height, 0), "RGB"))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(NUMBER_SIZE - 1)
+    for i, label in enumerate(labels):
+        anchor = "la" if i == 0 else "ra" if i == len(labels) - 1 else "ma"
+        x = (width - 1) * i / (len(labels) - 1)
+        draw.text((x, height + 1), label, FAINT, font, anchor=anchor)
+    return picture
+
+
+def _legend(legend: dict[str, tuple[int, int, int]]) -> Image.Image:
+    font = ImageFont.load_default(NUMBER_SIZE - 1)
+    widths = [ceil(font.getlength(label)) + 26 for label in legend]
+    picture = Image.new("RGB", (sum(widths), NUMBER_SIZE + 4), PAPER)
+    draw = ImageDraw.Draw(picture)
+    x = 0
+    for (label, colour), width in zip(legend.items(), widths, strict=True):
+        draw.rectangle((x, 3, x + 10, 13), fill=colour, outline=FAINT)
+        draw.text((x + 15, 0), label, FAINT, font)
+        x += width
+    return picture

@@ -1,0 +1,151 @@
+"""TensorBoard event files, written record by record.
+
+`torch.utils.tensorboard` would do, and does the same, but importing it costs half a second and it
+starts a thread per run. An event file is a sequence of protocol buffers, each with its length and
+two checksums (the TFRecord format); this writes them with TensorBoard's own message classes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+
+from runner.tracking import Tracker
+from runner.tracking.files import png
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+
+class TensorBoard(Tracker):
+    """Writes one event file into a directory, which TensorBoard shows as one run.
+
+    It belongs to the process that made it: after a fork, the child must make its own.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (directory / name).open("ab")
+        self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """One curve per tag."""
+        self._summary(
+            [summary_pb2.Summary.Value(tag=t, simple_value=v) for t, v in values.items()], step
+        )
+
+    def image(self, tag: str, picture: Image, step: int = 0) -> None:
+        """A picture on the Images page."""
+        encoded = summary_pb2.Summary.Image(
+            height=picture.height,
+            width=picture.width,
+            colorspace=3,
+            encoded_image_string=png(picture),
+        )
+        self._summary([summary_pb2.Summary.Value(tag=tag, image=encoded)], step)
+
+    def histogram(self, tag: str, values: NDArray[np.floating[Any]], step: int = 0) -> None:
+        """A distribution on the Histograms page, in at most 30 buckets."""
+        flat = np.asarray(values, dtype=np.float64).ravel()
+        counts, edges = np.histogram(flat, bins=30)
+        message = summary_pb2.HistogramProto(
+            min=flat.min(),
+            max=flat.max(),
+            num=flat.size,
+            sum=flat.sum(),
+            sum_squares=flat @ flat,
+            bucket_limit=edges[1:].tolist(),
+            bucket=counts.tolist(),
+        )
+        self._summary([summary_pb2.Summary.Value(tag=tag, histo=message)], step)
+
+    def text(self, tag: str, markdown: str) -> None:
+        """Markdown on the Text page."""
+        tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[markdown.encode()])
+        value = summary_pb2.Summary.Value(tag=tag, metadata=_plugin("text"), tensor=tensor)
+        self._summary([value], 0)
+
+    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """A row of the HParams page, in this same run, so that it leads to this run's curves."""
+        plain = {key: _plain(value) for key, value in parameters.items()}
+        experiment = api_pb2.Experiment(
+            hparam_infos=[api_pb2.HParamInfo(name=k, type=_type(v)) for k, v in plain.items()],
+            metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
+        )
+        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
+        for key, value in plain.items():
+            field = {bool: "bool_value", float: "number_value", str: "string_value"}[type(value)]
+            setattr(start.hparams[key], field, value)
+        end = plugin_data_pb2.SessionEndInfo(
+            status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time()
+        )
+        contents = {
+            "_hparams_/experiment": {"experiment": experiment},
+            "_hparams_/session_start_info": {"session_start_info": start},
+            "_hparams_/session_end_info": {"session_end_info": end},
+        }
+        self._summary(
+            [
+                summary_pb2.Summary.Value(tag=tag, metadata=_plugin("hparams", _hparams(content)))
+                for tag, content in contents.items()
+            ],
+            0,
+        )
+        self.scalars(metrics, 0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _summary(self, values: list[summary_pb2.Summary.Value], step: int) -> None:
+        summary = summary_pb2.Summary(value=values)
+        self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: event_pb2.Event) -> None:
+        """One TFRecord: length, its checksum, the message, its checksum; flushed at once."""
+        message = event.SerializeToString()
+        length = struct.pack("<Q", len(message))
+        self._file.write(length + _checksum(length) + message + _checksum(message))
+        self._file.flush()
+
+
+def _checksum(data: bytes) -> bytes:
+    """CRC-32C, masked as the TFRecord format asks, so that a file of checksums has good ones."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _plugin(name: str, content: bytes = b"") -> summary_pb2.SummaryMetadata:
+    data = summary_pb2.SummaryMetadata.PluginData(plugin_name=name, content=content)
+    return summary_pb2.SummaryMetadata(plugin_data=data)
+
+
+def _hparams(content: Mapping[str, Any]) -> bytes:
+    data: bytes = plugin_data_pb2.HParamsPluginData(version=0, **content).SerializeToString()
+    return data
+
+
+def _plain(value: Any) -> bool | float | str:
+    """What the HParams page can hold: numbers, truths and text."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return float(value)
+    return str(value)
+
+
+def _type(value: bool | float | str) -> Any:
+    if isinstance(value, bool):
+        return api_pb2.DATA_TYPE_BOOL
+    return api_pb2.DATA_TYPE_FLOAT64 if isinstance(value, float) else api_pb2.DATA_TYPE_STRING
