@@ -1,0 +1,44 @@
+"""Images of one brightness: for planning, where only the size matters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field as Limited
+
+from runner.data import Data, Images
+from runner.geometry import Shape
+
+Positive = Annotated[int, Limited(ge=1)]
+
+
+class Blank(Data):
+    """Nothing to see.
+
+    Attributes:
+        channels: of each image.
+        height: in pixels.
+        width: in pixels.
+        value: of every pixel.
+        images: how many.
+    """
+
+    channels: Positive = 1
+    height: Positive = 28
+    width: Positive = 28
+    value: float = 0.0
+    images: Positive = 1
+
+    def shape(self) -> Shape:
+        """As given."""
+        return Shape(self.channels, self.height, self.width)
+
+    def count(self) -> int:
+        """As given."""
+        return self.images
+
+    def load(self) -> Images:
+        """The images."""
+        x = np.full((self.images, *self.shape().dims), self.value)
+        return Images(x, regions=np.zeros((self.images, self.height, self.width), dtype=np.int64))
