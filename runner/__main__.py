@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from argparse import Namespace
-from typing import Any, NoReturn
+from argparse import ArgumentParser, Namespace
+from typing import NoReturn
 
 from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
@@ -20,7 +20,7 @@ from runner.config.compose import CONFIG_NAME, config_folder
 from runner.config.errors import ConfigError
 from runner.terminal import print_error, print_problems
 
-FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+DONE, FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 
 def main() -> NoReturn:
@@ -48,25 +48,27 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _dispatch(arguments: Namespace, parser: Any) -> int:
+def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     from runner import launch
 
     version.setbase("1.3")
     name = arguments.config_name or CONFIG_NAME
-    shows = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
-    if shows or arguments.cfg or arguments.multirun:
-        if arguments.cfg:
-            launch.check(arguments.overrides, config_dir=arguments.config_dir, config_name=name)
-        arguments.config_path = arguments.config_path or str(config_folder())
-        _run_hydra(arguments, parser, _job_of_sweep, str(config_folder()), name)
-        return 0
-    result = launch.launch(arguments.overrides, config_dir=arguments.config_dir, config_name=name)
-    return 0 if result.holds else UNEXPECTED
+    where = {"config_dir": arguments.config_dir, "config_name": name}
+    shows = (arguments.help, arguments.hydra_help, arguments.info, arguments.shell_completion)
+    if arguments.cfg:
+        launch.check(arguments.overrides, **where)
+    if arguments.cfg or any(shows):
+        _run_hydra(arguments, parser, _never, str(config_folder()), name)
+        return DONE
+    if arguments.multirun:
+        results = launch.launch_sweep(arguments.overrides, **where)
+    else:
+        results = [launch.launch(arguments.overrides, **where)]
+    return DONE if all(result.holds for result in results) else UNEXPECTED
 
 
-def _job_of_sweep(config: DictConfig) -> float | None:
-    """One job of Hydra's own sweeper."""
-    raise NotImplementedError(config)
+def _never(_: DictConfig) -> None:
+    """What Hydra would run; it is asked only to show things."""
 
 
 def _terminate(*_: object) -> NoReturn:

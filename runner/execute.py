@@ -35,6 +35,7 @@ class Result:
         outcomes: every expectation against what was measured.
         directory: where everything is written.
         plan: the stack's plan.
+        events: whether there is an event file for TensorBoard.
     """
 
     metrics: dict[str, Any]
@@ -42,6 +43,7 @@ class Result:
     outcomes: list[Outcome]
     directory: Path
     plan: Plan = field(repr=False)
+    events: bool
 
     @property
     def holds(self) -> bool:
@@ -133,12 +135,13 @@ def execute(
         if tracker is not None:
             tracker.close()
         home.release()
+    terminal.metrics(metrics)
     for note in run.notes:
         terminal.line(note)
-    terminal.metrics(metrics)
     terminal.outcomes(outcomes)
-    terminal.where(directory, job.tensorboard and job.task.needs_torch)
-    return Result(metrics, run.outputs, outcomes, directory, plan)
+    result = Result(metrics, run.outputs, outcomes, directory, plan, events=bool(tracker.others))
+    terminal.where(directory, result.events)
+    return result
 
 
 def _set_up_torch(job: Job) -> str:

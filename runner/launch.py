@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from runner.config.compose import CONFIG_NAME, Composer, plain
+from runner.config.compose import CONFIG_NAME, Composed, Composer, first_of_sweep, plain
 from runner.config.errors import ConfigError, Problem
-from runner.execute import Result, execute, prepare
+from runner.execute import Prepared, Result, execute, prepare
 from runner.job import Job
 from runner.plan import Plan
 from runner.terminal import Terminal
@@ -35,27 +36,20 @@ def launch(
         Exception: whatever the task raises; its directory says so.
     """
     with Composer(config_dir, config_name) as composer:
-        config, job = _compose(composer, overrides)
-        prepared = prepare(job)
+        composed, job = _compose(composer, overrides)
+        config, prepared = composed.config, prepare(job)
         directory = claim(Path(str(config.hydra.run.dir)).absolute())
         with read_write(config.hydra.run):
             config.hydra.run.dir = str(directory)
         command = command_line(overrides, config_dir, config_name)
 
-        def job_of_hydra(task_config: DictConfig) -> Result:
-            return execute(
-                prepared,
-                directory,
-                config=OmegaConf.to_yaml(task_config),
-                parameters=parameters(task_config),
-                command=command,
-                terminal=Terminal(quiet),
-            )
+        def task(task_config: DictConfig) -> Result:
+            return _execute(prepared, directory, task_config, command, Terminal(quiet))
 
         callbacks = Callbacks(config)
         callbacks.on_run_start(config=config, config_name=config_name)
         done = run_job(
-            task_function=job_of_hydra,
+            task_function=task,
             config=config,
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
@@ -64,6 +58,63 @@ def launch(
         callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
         result: Result = done.return_value  # raises what the job raised
         return result
+
+
+def launch_sweep(
+    overrides: Sequence[str],
+    *,
+    config_dir: str | Path | None = None,
+    config_name: str = CONFIG_NAME,
+) -> list[Result]:
+    """Run the jobs of a sweep with Hydra's sweeper and launcher, in a new directory.
+
+    Raises:
+        ConfigError: the first job's config is wrong, and nothing was run; or a later one's is.
+    """
+    results: list[Result] = []
+
+    def task(task_config: DictConfig) -> None:
+        words = list(HydraConfig.get().overrides.task)
+        prepared = prepare(Job.parse(plain(task_config)))
+        directory = Path(HydraConfig.get().runtime.output_dir)
+        command = command_line(words, config_dir, config_name)
+        result = _execute(prepared, directory, task_config, command, Terminal(quiet=True))
+        Terminal().summary(result.metrics, result.outcomes)
+        results.append(result)
+
+    with Composer(config_dir, config_name) as composer:
+        firsts = first_of_sweep(overrides)
+        composed, job = _compose(composer, firsts)
+        job.plan()
+        # Overrides that composition had to mend are mended for every job.
+        mended = {text.lstrip("+") for text in composed.overrides if text not in firsts}
+        usable = [
+            f"++{text}" if first in mended else text
+            for text, first in zip(overrides, firsts, strict=True)
+        ]
+        directory = claim(Path(str(composed.config.hydra.sweep.dir)).absolute())
+        usable += [f"hydra.sweep.dir={_quoted(str(directory))}", "hydra.mode=MULTIRUN"]
+        composer.hydra.multirun(config_name=config_name, task_function=task, overrides=usable)
+        Terminal().where(directory, any(result.events for result in results))
+    return results
+
+
+def _execute(
+    prepared: Prepared, directory: Path, config: DictConfig, command: str, terminal: Terminal
+) -> Result:
+    return execute(
+        prepared,
+        directory,
+        config=OmegaConf.to_yaml(config),
+        parameters=parameters(config),
+        command=command,
+        terminal=terminal,
+    )
+
+
+def _quoted(value: str) -> str:
+    """A value that Hydra's grammar reads as this very text."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def plan_only(overrides: Sequence[str], *, config_dir: str | Path | None = None) -> Plan:
@@ -87,20 +138,20 @@ def check(
         _compose(composer, overrides)
 
 
-def _compose(composer: Composer, overrides: Sequence[str]) -> tuple[DictConfig, Job]:
+def _compose(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, Job]:
     """The config and the validated job.
 
     Raises:
         ConfigError: every problem of composition and of validation together.
     """
-    config, problems = composer.compose(overrides)
+    composed = composer.compose(overrides)
     try:
-        job = Job.parse(plain(config))
+        job = Job.parse(plain(composed.config))
     except ConfigError as error:
-        raise ConfigError(*_once([*problems, *error.problems])) from None
-    if problems:
-        raise ConfigError(*problems)
-    return config, job
+        raise ConfigError(*_once([*composed.problems, *error.problems])) from None
+    if composed.problems:
+        raise ConfigError(*composed.problems)
+    return composed, job
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ class Terminal:
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = 160  # a pipe has no width; tables keep theirs
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line, broken at words if it must be; brackets in it are just brackets."""
@@ -37,7 +40,7 @@ class Terminal:
         rows = columns(plan)
         # An empty column says nothing; at 80 columns its place is worth more.
         used = [i for i in range(len(HEADINGS)) if i < 3 or any(row[i] for row in rows)]
-        table = Table(box=None, pad_edge=False, header_style="dim")
+        table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
         for i in used:
             table.add_column(
                 HEADINGS[i], justify="left" if i in (0, 1, 8) else "right", no_wrap=True
@@ -45,7 +48,7 @@ class Terminal:
         for row in rows:
             style = "bold" if row is rows[-1] else "dim" if row is rows[0] else None
             table.add_row(*(Text(row[i]) for i in used), style=style)
-        self._print_table(table)
+        self.console.print(table)
 
     def metrics(self, metrics: Mapping[str, Any]) -> None:
         """Single numbers as a table, small lists of lists as grids of numbers."""
@@ -56,7 +59,7 @@ class Terminal:
             for label, text in self._cells(name, value):
                 table.add_row(Text(label, style="cyan"), Text(text))
         self.line()
-        self._print_table(table)
+        self.console.print(table)
 
     def _cells(self, name: str, value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
@@ -85,14 +88,24 @@ class Terminal:
             cells = (outcome.metric, outcome.expected, measured)
             table.add_row(*(Text(cell) for cell in cells), verdict)
         self.line()
-        self._print_table(table)
+        self.console.print(table)
+
+    def summary(self, metrics: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+        """One job of a sweep in a line: its single numbers, and what didn't hold."""
+        single = [f"{k} {compact(v)}" for k, v in metrics.items() if isinstance(v, int | float)]
+        self.line("   " + "  ".join(single))
+        for outcome in outcomes:
+            if not outcome.holds:
+                self.line(f"   {outcome.metric}: {outcome.failure}", "red")
 
     def where(self, directory: Path, tensorboard: bool) -> None:
         """Where the results are, and how to look at them."""
+        if directory.is_relative_to(Path.cwd()):
+            directory = directory.relative_to(Path.cwd())
         self.line()
         self.line(f"results      {directory}")
         if tensorboard:
-            self.line(f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {directory}")
+            self.line(f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {shlex.quote(str(directory))}")
 
     @contextmanager
     def progress(self, total: int, label: str) -> Iterator[Advance]:
@@ -118,13 +131,6 @@ class Terminal:
         with Progress(*parts, console=self.console, transient=True) as bar:
             task = bar.add_task(label, total=total, note="")
             yield lambda note: bar.update(task, advance=1, note=note)
-
-    def _print_table(self, table: Table) -> None:
-        if self.console.is_terminal:
-            self.console.print(table)
-        else:
-            # A pipe has no width; nothing is to be cut off.
-            self.console.print(table, width=max(self.console.width, 200), soft_wrap=True)
 
 
 def print_problems(error: ConfigError) -> None:

@@ -63,13 +63,13 @@ class Kernels:
         values: output × input × rows × columns.
         shape: the four sizes of `values`.
         shared: one input channel was written and it stands for all.
-        label: what the user called it.
+        labels: what the user called each kernel.
     """
 
     values: Nested
     shape: tuple[int, int, int, int]
     shared: bool
-    label: str = "numbers"
+    labels: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -87,7 +87,7 @@ class Kernels:
         return (self.shape[2], self.shape[3])
 
     def __str__(self) -> str:
-        return self.label
+        return ", ".join(self.labels) or "numbers"
 
 
 def parse(value: object) -> Initializer | Kernels:
@@ -122,9 +122,9 @@ def parse(value: object) -> Initializer | Kernels:
                 f"'{label}' of {shape[0]}×{shape[1]}",
                 "The kernels of one layer share one size.",
             )
-    label = ", ".join(label for _, _, label in bank)
+    labels = tuple(label for _, _, label in bank)
     values = tuple((rows,) for rows, _, _ in bank)
-    return Kernels(values, (len(bank), 1, first[0], first[1]), shared=True, label=label)
+    return Kernels(values, (len(bank), 1, first[0], first[1]), shared=True, labels=labels)
 
 
 def _initializer(value: dict[str, object]) -> Initializer:

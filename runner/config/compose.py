@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,21 @@ def config_folder() -> Path:
     package = Path(__file__).parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A config, and what is wrong with the overrides that it was made from.
+
+    Attributes:
+        config: with its ``hydra`` node, made from the overrides that could be used.
+        overrides: those, as Hydra takes them.
+        problems: of the others.
+    """
+
+    config: DictConfig
+    overrides: list[str]
+    problems: list[Problem]
 
 
 class Composer:
@@ -76,12 +92,8 @@ class Composer:
     def __exit__(self, *_: object) -> None:
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = self._before
 
-    def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, list[Problem]]:
-        """The config that the overrides ask for, with its ``hydra`` node.
-
-        Returns:
-            The config, composed from the overrides that could be used, and what is wrong with the
-            others.
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """The config that the overrides ask for.
 
         Raises:
             ConfigError: nothing could be composed.
@@ -91,7 +103,7 @@ class Composer:
         # Every round sets an override aside or mends one, so the rounds are bounded.
         for _ in range(2 * len(usable) + 1):
             try:
-                return self._load(usable), problems
+                return Composed(self._load(usable), usable, problems)
             except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
                 usable, found = self._without_cause(usable, error)
                 problems += found
@@ -176,6 +188,25 @@ class Composer:
         for inner in loader.get_group_options(group, ObjectType.GROUP):
             names += [f"{inner}/{name}" for name in self.options(f"{group}/{inner}")]
         return sorted(names)
+
+
+def first_of_sweep(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a sweep's first job: ``seed=1,2,3`` becomes ``seed=1``.
+
+    Raises:
+        ConfigError: an override that can't be read.
+    """
+    parser, firsts = OverridesParser.create(), []
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except OverrideParseException as error:
+            raise problem(text, "an override that can be read", _first_line(error)) from None
+        if override.is_sweep_override():
+            value = next(iter(override.sweep_string_iterator()), "")
+            text = f"{text.partition('=')[0]}={value}"
+        firsts.append(text)
+    return firsts
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

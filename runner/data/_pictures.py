@@ -66,10 +66,12 @@ class Pictures(Data):
         part = picture.crop((left, top, left + width, top + height))
         planes, white = _planes(part, rgb=self.color == "rgb")
         if self.resize:
-            rows, columns = self.resize
-            planes = [p.resize((columns, rows), PIL.Image.Resampling.BILINEAR) for p in planes]
+            size = self.resize[::-1]
+            # In floating point; Pillow would round 8 bits after the rows and after the columns.
+            bilinear = PIL.Image.Resampling.BILINEAR
+            planes = [plane.convert("F").resize(size, bilinear) for plane in planes]
         x: NDArray[np.float64] = np.stack([np.asarray(p, dtype=np.float64) for p in planes])
-        x /= white
+        x = (x / white).clip(0, 1)
         if self.color == "binary":
             x = (x >= self.threshold).astype(np.float64)
         return Images(x[None], note=self._note())

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, PlainValidator, model_validator
 from pydantic import Field as Limited
 
 from runner.config.errors import describe, did_you_mean, one_of, problem
-from runner.config.spec import Listed
+from runner.config.numbers import Nested, array
 from runner.data import Data, Images
 from runner.data._fields import Brightness, Seed, Side
 from runner.geometry import Shape
@@ -45,6 +45,14 @@ def _names(value: object) -> object:
     return tuple(value)
 
 
+def _brightness(value: object) -> Nested:
+    numbers, shape = array(value)
+    if len(shape) > 1 or not all(0 <= n <= 1 for n in np.ravel(numbers)):
+        expected = "a brightness from 0 to 1, or a list with one for each shape"
+        raise problem("", expected, describe(value))
+    return numbers
+
+
 class Shapes(Data):
     """Each shape in a cell of its own of a grid over the image, so that none touch.
 
@@ -73,7 +81,7 @@ class Shapes(Data):
         tuple[Literal["square", "disc", "bar", "diagonal"], ...], BeforeValidator(_names)
     ] = ("square", "disc", "bar", "diagonal")
     background: Brightness = 1.0
-    foreground: Brightness | Annotated[tuple[Brightness, ...], Listed] = 0.0
+    foreground: Annotated[float | tuple[float, ...], PlainValidator(_brightness)] = 0.0
     placement: Literal["auto", "fixed", "random"] = "auto"
     images: Annotated[int, Limited(ge=1, le=2**20)] = 1
     noise: Annotated[float, Limited(ge=0, le=10)] = 0.0

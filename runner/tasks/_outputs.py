@@ -9,6 +9,7 @@ import numpy as np
 
 from runner.tasks import Run
 from runner.tracking.directory import write_atomically
+from runner.weights import Kernels
 
 SMALL = 1024
 """Outputs of at most so many numbers are metrics, so that `expect` can compare them."""
@@ -26,6 +27,15 @@ def layer_outputs(run: Run) -> dict[str, Any]:
             outputs[name] = y.double().cpu().numpy()
             advance(name)
     return outputs
+
+
+def channel_titles(run: Run, name: str, count: int) -> list[str]:
+    """What to write above each channel of a layer's output: its kernel's name, if it has one."""
+    layer = run.stack.layers.get(name)
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Kernels) and len(weight.labels) == count:
+        return [f"{name}: {label}" for label in weight.labels]
+    return [name] if count == 1 else [f"{name}, channel {c} of {count}" for c in range(count)]
 
 
 def save_outputs(run: Run) -> None:

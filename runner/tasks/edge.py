@@ -20,7 +20,7 @@ from runner.geometry import Axis, Features
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._outputs import SMALL, layer_outputs, numbers, save_outputs
+from runner.tasks._outputs import SMALL, channel_titles, layer_outputs, numbers, save_outputs
 from runner.tracking import pictures
 
 Map = NDArray[np.float64]
@@ -41,7 +41,7 @@ class Edge(Task):
         images: how many of the images are drawn, at most.
     """
 
-    threshold: Annotated[float, Limited(gt=0)] = 0.5
+    threshold: Annotated[float, Limited(gt=0)] = 0.3
     absolute: bool = False
     tolerance: Annotated[float, Limited(ge=0, le=100)] = 1.0
     images: Annotated[int, Limited(ge=1, le=64)] = 1
@@ -92,12 +92,13 @@ class Edge(Task):
     ) -> None:
         name = run.plan.rows[-1].name if run.plan.rows else "input"
         scale = pictures.symmetric_scale([maps])
+        titles = channel_titles(run, name, maps.shape[1])
         for i in range(min(self.images, len(maps))):
             suffix = f"_{i}" if self.images > 1 else ""
             picture = pictures.photograph(run.images.x[i], f"input: {run.images.note}")
             channels = [
-                pictures.signed(y, f"{name}, channel {c}" if len(maps[i]) > 1 else name, scale)
-                for c, y in enumerate(maps[i][:16])
+                pictures.signed(y, title, scale)
+                for y, title in zip(maps[i][:16], titles, strict=False)
             ]
             found = self._found(run, i, detected[i])
             panels = [picture, *channels]
@@ -117,7 +118,8 @@ class Edge(Task):
         run.tracker.histogram(f"output/{name}", maps)
 
     def _found(self, run: Run, i: int, detected: Mask) -> Image:
-        title = f"detected: ≥ {self.threshold:g}" + ("" if self.absolute else " of the largest")
+        title = f"detected: at least {self.threshold:g}"
+        title += "" if self.absolute else " of the largest"
         kinds = detected.astype(np.int64)
         if run.images.regions is None:
             return pictures.marked(kinds, title, {"no edge": (0, 0, 0), "edge": (255, 255, 255)})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from numpy.typing import NDArray
+from PIL.Image import Image
 from pydantic import Field as Limited
 
 from runner.tasks import Run, Task
-from runner.tasks._outputs import SMALL, layer_outputs, numbers, save_outputs
+from runner.tasks._outputs import SMALL, channel_titles, layer_outputs, numbers, save_outputs
 from runner.tracking import pictures
 
 
@@ -31,19 +33,15 @@ class Forward(Task):
             run.tracker.image(f"input{suffix}", pictures.photograph(run.images.x[i], "input"))
             for name, y in run.outputs.items():
                 if y.ndim == 4:
-                    run.tracker.image(f"output/{name}{suffix}", self._picture(name, y[i]))
+                    run.tracker.image(f"output/{name}{suffix}", self._picture(run, name, y[i]))
         for name, y in run.outputs.items():
             run.tracker.histogram(f"output/{name}", y)
         return self._metrics(run)
 
-    def _picture(self, name: str, maps: Any) -> Any:
-        shown = list(maps[: self.channels])
-        scale = pictures.symmetric_scale(shown)
-        few = len(shown) < len(maps)
-        titles = [
-            f"{name}, channel {c}" + (f" of {len(maps)}" if few else "") for c in range(len(shown))
-        ]
-        panels = [pictures.signed(y, t, scale) for y, t in zip(shown, titles, strict=True)]
+    def _picture(self, run: Run, name: str, maps: NDArray[Any]) -> Image:
+        titles = channel_titles(run, name, len(maps))[: self.channels]
+        scale = pictures.symmetric_scale(list(maps[: self.channels]))
+        panels = [pictures.signed(y, t, scale) for t, y in zip(titles, maps, strict=False)]
         return pictures.sheet(panels)
 
     def _metrics(self, run: Run) -> dict[str, Any]:

@@ -272,7 +272,7 @@ def kernel_picture(weight: Any, title: str, scale: float) -> Any:
     if outputs == inputs == 1:
         return pictures.signed(weight[0, 0], title, scale)
     panels = [
-        pictures.signed(weight[o, i], f"{title}: {o} ← {i}", scale)
+        pictures.signed(weight[o, i], f"{title}: in {i}, out {o}", scale)
         for o in range(min(outputs, 8))
         for i in range(min(inputs, 8))
     ]

@@ -9,7 +9,8 @@ belong together share one scale.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -29,6 +30,10 @@ INK, FAINT, PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
 TITLE_SIZE, NUMBER_SIZE, GAP = 15, 13, 14
 PANEL = 240
 """Pixels that a small picture is enlarged to, at the least."""
+CELL = 40
+"""Pixels of one number's cell, where a map is small enough to carry its numbers."""
+MANY = 10_000
+"""Numbers from which on a map is large."""
 LARGEST = 640
 """Pixels that a large picture is reduced to."""
 
@@ -42,13 +47,20 @@ def signed(values: Array, title: str, scale: float | None = None) -> Image.Image
         scale: the number drawn in full colour; default: the largest magnitude.
     """
     scale = symmetric_scale([values]) if scale is None else scale
+    more = " or {}" if np.nanmax(np.abs(values), initial=0) > scale * 1.0001 else ""
+    labels = (f"{-scale:.3g}{more.format('less')}", "0", f"{scale:.3g}{more.format('more')}")
     with np.errstate(invalid="ignore"):
         position = (np.clip(values / scale, -1, 1) + 1) / 2 * (len(BLUE_TO_RED) - 1)
     stops = np.arange(len(BLUE_TO_RED))
     # What is not a number is drawn gray: it must not pass for a zero.
     colours = np.stack([np.interp(position, stops, BLUE_TO_RED[:, c]) for c in range(3)], axis=-1)
     colours[~np.isfinite(values)] = 128
-    return _panel(colours, title, values, _bar(BLUE_TO_RED, (f"{-scale:.3g}", "0", f"{scale:.3g}")))
+    return _panel(
+        colours,
+        title,
+        values,
+        bar=partial(_scale, colours=BLUE_TO_RED, labels=labels),
+    )
 
 
 def brightness(values: Array, title: str, scale: float | None = None) -> Image.Image:
@@ -56,7 +68,9 @@ def brightness(values: Array, title: str, scale: float | None = None) -> Image.I
     scale = symmetric_scale([values]) if scale is None else scale
     gray = np.clip(np.nan_to_num(values) / scale, 0, 1)[..., None].repeat(3, axis=-1) * 255
     ramp = np.array([(0, 0, 0), (255, 255, 255)], dtype=np.float64)
-    return _panel(gray, title, values, _bar(ramp, ("0", f"{scale:.3g}")))
+    return _panel(
+        gray, title, values, bar=partial(_scale, colours=ramp, labels=("0", f"{scale:.3g}"))
+    )
 
 
 def photograph(x: Array, title: str) -> Image.Image:
@@ -83,7 +97,11 @@ def orientation(angle: Array, magnitude: Array, title: str) -> Image.Image:
     degrees = np.round(np.degrees(angle)).astype(int) % 360
     strength = np.clip(magnitude / symmetric_scale([magnitude]), 0, 1)
     colours = wheel[degrees] * strength[..., None]
-    return _panel(colours, title, bar=_bar(wheel, ("0°", "90°", "180°", "270°", "360°")))
+    return _panel(
+        colours,
+        title,
+        bar=partial(_scale, colours=wheel, labels=("0°", "90°", "180°", "270°", "360°")),
+    )
 
 
 def marked(
@@ -91,7 +109,7 @@ def marked(
 ) -> Image.Image:
     """A map of kinds, h × w: number i is drawn in the legend's colour i; 0 is the first."""
     colours = np.array(list(legend.values()), dtype=np.float64)[kinds]
-    return _panel(colours, title, bar=_legend(legend))
+    return _panel(colours, title, bar=partial(_legend, legend=legend))
 
 
 def sheet(panels: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
@@ -116,42 +134,54 @@ def sheet(panels: Sequence[Image.Image], columns: int | None = None) -> Image.Im
 
 
 def symmetric_scale(maps: Sequence[Array]) -> float:
-    """One scale for several maps: the largest finite magnitude, or 1 where all is zero."""
-    largest = 0.0
-    for values in maps:
-        finite = np.abs(values[np.isfinite(values)])
-        largest = max(largest, float(finite.max()) if finite.size else 0.0)
+    """One scale for several maps: the largest finite magnitude, or 1 where all is zero.
+
+    On large maps a few extremes would leave everything else pale; there, the scale is what 99.8 %
+    of the numbers stay within, and the picture says that there is more.
+    """
+    finite = np.concatenate([np.abs(m[np.isfinite(m)]).ravel() for m in maps])
+    if not finite.size:
+        return 1.0
+    largest = float(finite.max())
+    if finite.size > MANY:
+        largest = float(np.quantile(finite, 0.998)) or largest
     return largest or 1.0
 
 
 def _panel(
-    colours: Array, title: str, values: Array | None = None, bar: Image.Image | None = None
+    colours: Array,
+    title: str,
+    values: Array | None = None,
+    bar: Callable[[int], Image.Image] | None = None,
 ) -> Image.Image:
-    """A titled picture: the map enlarged with sharp pixels, its numbers if small, its scale."""
+    """A titled picture: the map enlarged with sharp pixels, its numbers if small, its scale.
+
+    Args:
+        colours: h × w × 3, from 0 to 255.
+        title: written above.
+        values: written into the pixels of a small map.
+        bar: draws what goes below, given a width.
+    """
     h, w = colours.shape[:2]
     picture = Image.fromarray(colours.round().astype(np.uint8), "RGB")
-    factor = ceil(PANEL / max(h, w))
-    small = values is not None and h * w <= 144 and max(h, w) <= 16
-    if small:
-        factor = max(factor, 40)
+    small = h * w <= 144 and max(h, w) <= 16
+    factor = max(ceil(PANEL / max(h, w)), CELL if small else 1)
     if max(h, w) > LARGEST:
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
-    elif factor > 1:
+    else:
         picture = picture.resize((w * factor, h * factor), Image.Resampling.NEAREST)
     if small and values is not None:
         _write_numbers(picture, values, factor)
     font = ImageFont.load_default(TITLE_SIZE)
-    text_width = ceil(font.getlength(title))
-    width = max(picture.width, text_width, bar.width if bar else 0) + 2
-    bar_height = bar.height + 4 if bar else 0
-    page = Image.new("RGB", (width, picture.height + TITLE_SIZE + 9 + bar_height), PAPER)
+    below = bar(max(picture.width, PANEL)) if bar else Image.new("RGB", (0, 0))
+    width = max(picture.width, ceil(font.getlength(title)), below.width) + 2
+    top = TITLE_SIZE + 6
+    page = Image.new("RGB", (width, top + picture.height + 8 + below.height), PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((1, 0), title, INK, font)
-    top = TITLE_SIZE + 6
     page.paste(picture, (1, top + 1))
     draw.rectangle((0, top, picture.width + 1, top + picture.height + 1), outline=FAINT)
-    if bar:
-        page.paste(bar, (1, top + picture.height + 6))
+    page.paste(below, (1, top + picture.height + 6))
     return page
 
 
@@ -170,9 +200,9 @@ def short_number(value: float) -> str:
     return text.replace("-0", "0") if float(text) == 0 else text
 
 
-def _bar(colours: Array, labels: Sequence[str]) -> Image.Image:
+def _scale(width: int, colours: Array, labels: Sequence[str]) -> Image.Image:
     """A colour scale with its numbers beneath, evenly spaced."""
-    width, height = PANEL - 2, 8
+    height = 8
     positions = np.linspace(0, len(colours) - 1, width)
     line = np.stack(
         [np.interp(positions, np.arange(len(colours)), colours[:, c]) for c in range(3)], -1
@@ -187,7 +217,8 @@ def _bar(colours: Array, labels: Sequence[str]) -> Image.Image:
     return picture
 
 
-def _legend(legend: dict[str, tuple[int, int, int]]) -> Image.Image:
+def _legend(_width: int, legend: dict[str, tuple[int, int, int]]) -> Image.Image:
+    """What each colour means."""
     font = ImageFont.load_default(NUMBER_SIZE - 1)
     widths = [ceil(font.getlength(label)) + 26 for label in legend]
     picture = Image.new("RGB", (sum(widths), NUMBER_SIZE + 4), PAPER)
