@@ -28,6 +28,7 @@ _SIDE = 28
 _MOST = 60_000  # images in a file; larger numbers in a header are not believed
 _PREFIX = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 0x08
+_AGAIN = "Download it again."
 
 
 class Idx(Labelled):
@@ -102,18 +103,22 @@ def _opened(path: Path, dims: int) -> Iterator[tuple[BufferedIOBase, tuple[int, 
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             file: BufferedIOBase = gzip.GzipFile(fileobj=raw, mode="rb") if zipped else raw
-            yield file, _header(file.read(4 + 4 * dims), path, dims)
+            sizes = _header(file.read(4 + 4 * dims), path, dims)
+            if not zipped:  # before memory is set aside for them
+                _require(path, prod(sizes), path.stat().st_size - 4 - 4 * dims)
+            yield file, sizes
     except (OSError, EOFError, zlib.error) as error:
-        hint = "Download it again."
-        raise problem("folder", f"{path.name} whole and readable", str(error), hint) from error
+        raise problem("folder", f"{path.name} whole and readable", str(error), _AGAIN) from error
 
 
 def _header(header: bytes, path: Path, dims: int) -> tuple[int, ...]:
     what = f"n × {_SIDE} × {_SIDE} bytes" if dims == 3 else "n bytes"
     magic = bytes((0, 0, _UNSIGNED_BYTE, dims))
     expected = f"{path.name} to be an IDX file of {what}, starting with {magic.hex(' ')}"
-    if header[:4] != magic or len(header) < 4 + 4 * dims:
+    if header[:4] != magic:
         raise problem("folder", expected, header[:4].hex(" ") or "an empty file")
+    if len(header) < 4 + 4 * dims:
+        raise problem("folder", expected, "a header cut short")
     numbers = [int(n) for n in np.frombuffer(header, ">u4", dims, offset=4)]
     total, *sides = numbers
     if not 1 <= total <= _MOST or any(side != _SIDE for side in sides):
@@ -129,10 +134,12 @@ def _sizes(path: Path, dims: int) -> tuple[int, ...]:
 
 def _values(path: Path, dims: int) -> NDArray[np.uint8]:
     with _opened(path, dims) as (file, sizes):
-        expected = prod(sizes)
-        found = file.read(expected + 1)  # one more tells a file that goes on
-    if len(found) != expected:
-        got = "more" if len(found) > expected else f"{len(found)}"
-        told = f"{path.name} to hold the {expected} bytes that its header tells of"
-        raise problem("folder", told, got, "Download it again.")
+        found = file.read(prod(sizes) + 1)  # one more tells a file that goes on
+    _require(path, prod(sizes), len(found))
     return np.frombuffer(found, dtype=np.uint8).reshape(sizes)
+
+
+def _require(path: Path, expected: int, found: int) -> None:
+    if found != expected:
+        told = f"{path.name} to hold the {expected} bytes that its header tells of"
+        raise problem("folder", told, "more" if found > expected else str(found), _AGAIN)
