@@ -1,0 +1,159 @@
+"""Geometries that nobody thought of; found ones become cases of the edge grid."""
+
+import pytest
+import torch
+from checker import (
+    Conv,
+    ConvCase,
+    Pool,
+    PoolCase,
+    conv_gradients,
+    conv_loops,
+    conv_ops,
+    conv_reference,
+    conv_small_integers,
+    label,
+    pool_gradients,
+    pool_loops,
+    pool_ops,
+    pool_reference,
+)
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from runner.geometry import ConvGeometry, PoolGeometry, Shape, extent
+from runner.ops import conv_op, pool_op
+
+FEW = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+MANY = settings(max_examples=2000, deadline=None, derandomize=True, database=None)
+
+
+def sizes(least: int, most: int):
+    return st.tuples(st.integers(least, most), st.integers(least, most))
+
+
+@st.composite
+def conv_cases(draw) -> ConvCase:
+    groups, ins, outs = (draw(st.integers(1, 3)) for _ in range(3))
+    (h, w), dilation = draw(sizes(1, 8)), draw(sizes(1, 3))
+    padding = tuple(draw(st.integers(0, 3)) for _ in range(4))
+    room = (h + sum(padding[:2]), w + sum(padding[2:]))
+    kernel = tuple(
+        draw(st.integers(1, min(4, (n - 1) // d + 1))) for n, d in zip(room, dilation, strict=True)
+    )
+    window = ConvGeometry(kernel, draw(sizes(1, 4)), padding, dilation, groups)
+    return ConvCase("random", (draw(st.integers(0, 2)), groups * ins, h, w), groups * outs, window)
+
+
+@st.composite
+def pool_cases(draw) -> PoolCase:
+    n, c, (h, w) = draw(st.integers(0, 2)), draw(st.integers(1, 2)), draw(sizes(1, 9))
+    if draw(st.booleans()):
+        output = (draw(st.integers(1, h)), draw(st.integers(1, w)))
+        return PoolCase("random", (n, c, h, w), PoolGeometry(output=output))
+    kernel = draw(sizes(1, 4))
+    padding = tuple(draw(st.integers(0, kernel[i // 2] - 1)) for i in range(4))
+    flags = draw(st.booleans()), draw(st.booleans())
+    window = PoolGeometry(kernel, draw(sizes(1, 4)), padding, *flags)
+    assume(h + sum(padding[:2]) >= kernel[0] and w + sum(padding[2:]) >= kernel[1])
+    return PoolCase("random", (n, c, h, w), window)
+
+
+def check_conv(subject: Conv, case: ConvCase) -> None:
+    assume(subject.can(case.geometry))
+    conv_reference(subject, case)
+    conv_small_integers(subject, case)
+    conv_gradients(subject, case)
+
+
+def check_pool(subject: Pool, case: PoolCase, mode: str) -> None:
+    assume(subject.can(case.geometry, mode))
+    pool_reference(subject, case, mode)
+    pool_gradients(subject, case, mode)
+
+
+OTHER_CONVS = [op for op in conv_ops() if op.name != "loops"]
+OTHER_POOLS = [op for op in pool_ops() if op.name != "loops"]
+modes = st.sampled_from(["max", "avg", "min"])
+
+
+@pytest.mark.parametrize("subject", OTHER_CONVS, ids=label)
+@given(case=conv_cases())
+@FEW
+def test_convolution(subject, case):
+    check_conv(subject, case)
+
+
+@pytest.mark.parametrize("subject", OTHER_POOLS, ids=label)
+@given(case=pool_cases(), mode=modes)
+@FEW
+def test_pooling(subject, case, mode):
+    check_pool(subject, case, mode)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subject", OTHER_CONVS, ids=label)
+@given(case=conv_cases())
+@MANY
+def test_many_convolutions(subject, case):
+    check_conv(subject, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subject", OTHER_POOLS, ids=label)
+@given(case=pool_cases(), mode=modes)
+@MANY
+def test_many_poolings(subject, case, mode):
+    check_pool(subject, case, mode)
+
+
+@given(case=conv_cases())
+@FEW
+def test_a_convolution_is_as_large_as_its_geometry_says(case):
+    x, weight, _ = case.tensors()
+    expected = (x.shape[0], case.c_out, *case.geometry.output_size(case.x[2:]))
+    assert conv_loops(x, weight, None, case.geometry).shape == expected
+    # and as many windows as start within the padded input and end in it
+    for axis in (0, 1):
+        n = case.x[2 + axis] + sum(case.geometry.padding[2 * axis : 2 * axis + 2])
+        span = extent(case.geometry.kernel[axis], case.geometry.dilation[axis])
+        starts = [s for s in range(0, n, case.geometry.stride[axis]) if s + span <= n]
+        assert len(starts) == expected[2 + axis]
+
+
+@given(case=pool_cases(), mode=modes)
+@FEW
+def test_a_pooling_is_as_large_as_its_geometry_says(case, mode):
+    y = pool_loops(torch.zeros(case.x), mode, case.geometry)
+    assert y.shape == (*case.x[:2], *case.geometry.output_size(case.x[2:]))
+    for axis in (0, 1):
+        windows = case.geometry.windows(case.x[2:], axis)
+        assert len(windows) == y.shape[2 + axis]
+        assert all(0 <= start < stop <= case.x[2 + axis] for start, stop, _ in windows)
+        assert all(count >= 1 for _, _, count in windows)
+
+
+@given(case=conv_cases())
+@FEW
+def test_workspaces_count_numbers(case):
+    x = Shape(*case.x[1:])
+    y = Shape(case.c_out, *case.geometry.output_size(x.size))
+    for subject in conv_ops():
+        found = subject.op.workspace(x, y, case.geometry)
+        assert isinstance(found, int)
+        assert found >= 0
+
+
+def test_what_an_op_holds_besides():
+    x, y = Shape(3, 8, 8), Shape(5, 9, 8)
+    uneven = ConvGeometry((3, 3), padding=(2, 1, 1, 1))
+    # a padded copy: 3 · (8 + 3) · (8 + 2)
+    assert conv_op("loops").workspace(x, y, uneven) == 330
+    assert conv_op("native").workspace(x, y, uneven) == 330
+    assert conv_op("native").workspace(x, y, ConvGeometry((3, 3), padding=(1, 1, 1, 1))) == 0
+    assert conv_op("loops").workspace(x, y, ConvGeometry((3, 3))) == 3 * 8 * 8
+    # four windows of 3, two apart, span 9 rows; columns likewise
+    pooled = PoolGeometry((3, 3), (2, 2), (0, 1, 0, 1))
+    assert pool_op("native").workspace(x, Shape(3, 4, 4), pooled) == 3 * 9 * 9
+    assert pool_op("native").workspace(x, Shape(3, 4, 4), PoolGeometry((2, 2), (2, 2))) == 0
+    assert pool_op("loops").workspace(x, Shape(3, 4, 4), pooled) == 0
