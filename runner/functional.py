@@ -241,7 +241,7 @@ def _check_tensors(tensors: dict[str, Tensor | None], dims: dict[str, int]) -> N
             continue
         if tensor.dim() != dims[name]:
             raise problem(name, f"a tensor of {dims[name]} dimensions", _dims(tensor))
-        if 0 in tensor.shape[-3:]:
+        if 0 in (tensor.shape[1:] if name == "x" else tensor.shape):
             raise problem(name, "no empty dimension but the batch", _dims(tensor))
         if _dtype(tensor) not in ITEM_BYTES:
             raise problem(name, one_of(ITEM_BYTES), _dtype(tensor), "Convert it: .float().")
