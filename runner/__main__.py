@@ -34,15 +34,14 @@ def main() -> NoReturn:
         print_problems(error)
         code = BAD_CONFIG
     except KeyboardInterrupt:
-        print_error("interrupted")
+        print_error("interrupted by Ctrl-C")
         code = INTERRUPTED
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print_error(f"{type(error).__name__}: {error}")
-        print_error(
-            "HYDRA_FULL_ERROR=1 shows the traceback; run.log of the run's directory has it."
-        )
+        for note in getattr(error, "__notes__", ["HYDRA_FULL_ERROR=1 shows the traceback."]):
+            print_error(note)
         code = FAILED
     sys.stdout.flush()
     sys.exit(code)
@@ -72,6 +71,7 @@ def _never(_: DictConfig) -> None:
 
 
 def _terminate(*_: object) -> NoReturn:
+    print_error("terminated")
     raise SystemExit(TERMINATED)
 
 

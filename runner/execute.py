@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TERMINATED = 143
+"""Exit code of a run that was ended by SIGTERM: 128 + 15, as shells count."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -60,13 +63,12 @@ class Prepared:
     run: Run
 
 
-def prepare(job: Job, tracker: Tracker | None = None) -> Prepared:
-    """Plan a job, find its device and load its data.
+def prepare(job: Job, plan: Plan) -> Prepared:
+    """Find a planned job's device, load its data and build its model.
 
     Raises:
         ConfigError: the job can't run; nothing was written.
     """
-    plan = job.plan()
     device = _set_up_torch(job) if job.task.needs_torch else "none"
     run = Run(
         stack=job.stack,
@@ -76,7 +78,7 @@ def prepare(job: Job, tracker: Tracker | None = None) -> Prepared:
         device=device,
         dtype=job.dtype,
         seed=job.seed,
-        tracker=tracker or Tracker(),
+        tracker=Tracker(),
         directory=Path(),
     )
     if job.task.needs_torch:
@@ -124,12 +126,13 @@ def execute(
         tracker.close()
         home.mark("COMPLETED", None if all(o.holds for o in outcomes) else "an expectation failed")
     except (KeyboardInterrupt, SystemExit) as stop:
-        logger.warning("interrupted by %s", type(stop).__name__)
+        logger.warning("interrupted: %s", _reason(stop))
         home.mark("INTERRUPTED", _reason(stop))
         raise
     except Exception as error:
         logger.exception("failed")
         home.mark("FAILED", _reason(error))
+        error.add_note(f"The run's directory is {directory}; run.log has the traceback.")
         raise
     finally:
         if tracker is not None:
@@ -219,7 +222,9 @@ def _log_metrics(
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "KeyboardInterrupt: Ctrl-C"
+        return "Ctrl-C"
+    if isinstance(error, SystemExit):
+        return "SIGTERM" if error.code == TERMINATED else f"exit with code {error.code}"
     if isinstance(error, ConfigError):
         return str(error)
     return f"{type(error).__name__}: {error}"

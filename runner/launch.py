@@ -37,14 +37,26 @@ def launch(
     """
     with Composer(config_dir, config_name) as composer:
         composed, job = _compose(composer, overrides)
-        config, prepared = composed.config, prepare(job)
-        directory = claim(Path(str(config.hydra.run.dir)).absolute())
+        config, plan = composed.config, job.plan()
+        directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
+        try:
+            prepared = prepare(job, plan)
+        except BaseException:
+            directory.rmdir()  # nothing was run, so nothing is left behind
+            raise
         with read_write(config.hydra.run):
             config.hydra.run.dir = str(directory)
         command = command_line(overrides, config_dir, config_name)
+        results: list[Result] = []
+        failures: list[Exception] = []
 
-        def task(task_config: DictConfig) -> Result:
-            return _execute(prepared, directory, task_config, command, Terminal(quiet))
+        def task(task_config: DictConfig) -> None:
+            terminal = Terminal(quiet)
+            try:
+                results.append(_execute(prepared, directory, task_config, command, terminal))
+            except Exception as error:
+                # Hydra keeps what a job raises, and prints about it; this one is raised below.
+                failures.append(error)
 
         callbacks = Callbacks(config)
         callbacks.on_run_start(config=config, config_name=config_name)
@@ -56,8 +68,9 @@ def launch(
             hydra_context=HydraContext(composer.hydra.config_loader, callbacks),
         )
         callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
-        result: Result = done.return_value  # raises what the job raised
-        return result
+        if failures:
+            raise failures[0]
+        return results[0]
 
 
 def launch_sweep(
@@ -75,7 +88,8 @@ def launch_sweep(
 
     def task(task_config: DictConfig) -> None:
         words = list(HydraConfig.get().overrides.task)
-        prepared = prepare(Job.parse(plain(task_config)))
+        job = Job.parse(plain(task_config))
+        prepared = prepare(job, job.plan())
         directory = Path(HydraConfig.get().runtime.output_dir)
         command = command_line(words, config_dir, config_name)
         result = _execute(prepared, directory, task_config, command, Terminal(quiet=True))
@@ -92,7 +106,7 @@ def launch_sweep(
             f"++{text}" if first in mended else text
             for text, first in zip(overrides, firsts, strict=True)
         ]
-        directory = claim(Path(str(composed.config.hydra.sweep.dir)).absolute())
+        directory = claim(str(composed.config.hydra.sweep.dir), "hydra.sweep.dir")
         usable += [f"hydra.sweep.dir={_quoted(str(directory))}", "hydra.mode=MULTIRUN"]
         composer.hydra.multirun(config_name=config_name, task_function=task, overrides=usable)
         Terminal().where(directory, any(result.events for result in results))

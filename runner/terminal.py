@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -105,7 +106,9 @@ class Terminal:
         self.line()
         self.line(f"results      {directory}")
         if tensorboard:
-            self.line(f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {shlex.quote(str(directory))}")
+            self.line(
+                f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {shlex.quote(str(directory))}"
+            )
 
     @contextmanager
     def progress(self, total: int, label: str) -> Iterator[Advance]:
@@ -130,7 +133,17 @@ class Terminal:
         )
         with Progress(*parts, console=self.console, transient=True) as bar:
             task = bar.add_task(label, total=total, note="")
-            yield lambda note: bar.update(task, advance=1, note=note)
+            done, shown = 0, 0.0
+
+            def advance(note: str) -> None:
+                # Steps can take microseconds; a bar is looked at ten times a second.
+                nonlocal done, shown
+                done += 1
+                if done == total or monotonic() - shown > 0.1:
+                    shown = monotonic()
+                    bar.update(task, completed=done, note=note)
+
+            yield advance
 
 
 def print_problems(error: ConfigError) -> None:

@@ -219,22 +219,22 @@ def plain(config: DictConfig) -> dict[str, Any]:
     with open_dict(config):
         node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
     problems = [
-        Problem(key, "a value", "nothing (???)", f"Give it: {key}=….")
-        for key in sorted(OmegaConf.missing_keys(node))
-    ]
-    data = OmegaConf.to_container(node, resolve=False)
-    problems += [
         Problem(path, "data: YAML here can't call Python", f"'{path.rpartition('.')[2]}'")
-        for path in _calls(data, "")
+        for path in _calls(OmegaConf.to_container(node, resolve=False), "")
     ]
     if problems:
         raise ConfigError(*problems)
     try:
+        missing = sorted(OmegaConf.missing_keys(node))
         resolved = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException as error:
-        raise problem(
-            error.full_key or "config", "an interpolation that leads somewhere", _first_line(error)
-        ) from None
+        path = error.full_key or "config"
+        raise problem(path, "an interpolation that leads somewhere", _first_line(error)) from None
+    if missing:
+        hint = "Give it: {}=…."
+        raise ConfigError(
+            *(Problem(k, "a value", "nothing (???)", hint.format(k)) for k in missing)
+        )
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
 

@@ -32,7 +32,7 @@ def array(value: object, path: str = "") -> tuple[Nested, tuple[int, ...]]:
         first = entries[0][1]
         for i, (_, shape) in enumerate(entries):
             if shape != first:
-                expected = f"{_sized(first)}, like {path}[0]"
+                expected = f"{_sized(first)}, like the first"
                 hint = "A tensor's rows must be equally long."
                 raise problem(f"{path}[{i}]", expected, _sized(shape), hint)
         return tuple(entry for entry, _ in entries), (len(value), *first)

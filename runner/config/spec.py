@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic import Field as Limited
@@ -221,12 +221,12 @@ _EXPECTED = {
     "bool_type": "true or false",
     "finite_number": "a finite number",
     "float_type": "a number",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
     "int_type": "an integer",
     "invalid_key": "text as a key",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
     "missing": "a value",
     "string_type": "text",
     "too_short": "at least {min_length} entries",
@@ -254,20 +254,21 @@ def _problem(model: type[Spec], location: list[str], error: ErrorDetails, where:
 def _model_at(model: type[Spec], path: list[str]) -> type[Spec]:
     """The nested model that a location's parents lead to."""
     for name in path:
-        annotation = model.model_fields[name].annotation
-        inner = [
-            member
-            for member in _members(annotation)
-            if isinstance(member, type) and issubclass(member, Spec)
-        ]
-        if inner:
-            model = inner[0]
+        field = model.model_fields.get(name)  # None for an entry of a list
+        for member in _members(field.annotation) if field else []:
+            if isinstance(member, type) and issubclass(member, Spec):
+                model = member
+                break
     return model
 
 
 def _field_type(model: type[Spec], location: list[str]) -> object:
-    *parents, name = location
-    return _model_at(model, parents).model_fields[name].annotation
+    """The type of the field that a location names, or that it lies in."""
+    for end in range(len(location), 0, -1):
+        fields = _model_at(model, location[: end - 1]).model_fields
+        if location[end - 1] in fields:
+            return fields[location[end - 1]].annotation
+    return None
 
 
 def _members(annotation: object) -> list[object]:
@@ -281,8 +282,7 @@ def _members(annotation: object) -> list[object]:
 
 
 def _literals(annotation: object) -> list[str]:
-    options: list[Any] = []
-    for member in _members(annotation):
-        if get_origin(member) is Literal:
-            options += get_args(member)
-    return [str(option) for option in options]
+    """The options of every Literal in a type, those of a list's entries too."""
+    if get_origin(annotation) is Literal:
+        return [str(option) for option in get_args(annotation)]
+    return [option for inner in get_args(annotation) for option in _literals(inner)]

@@ -12,6 +12,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
 from pydantic import Field as Limited
 
 from runner.config.errors import ConfigError, problem
@@ -154,10 +156,10 @@ class LearnKernel(Task):
         target: Any = layer.build(run.plan.input, run.ops, run.generator).to(x.device, x.dtype)
         with torch.no_grad():
             wanted = target(x)
-        film = Film(run, self.log_every or max(1, self.steps // 50))
+        film = Film(run, self.log_every or max(1, self.steps // 50), target.weight)
         losses = self._learn(run, model, x, wanted, film)
         save_weights(run, model)
-        film.finish(target.weight)
+        run.tracker.image("kernel/forming", film.sheet())
         with torch.no_grad():
             y = model(x)
         run.outputs.update(output=y.double().cpu().numpy(), target=wanted.double().cpu().numpy())
@@ -228,45 +230,40 @@ class Diverged(RuntimeError):
 
 
 class Film:
-    """The kernels as they form: a picture every so many steps, and all of them on one sheet."""
+    """The first conv layer's kernels as they form, on one scale, beside the target.
 
-    def __init__(self, run: Run, every: int) -> None:
+    The scale is set by the target and the first kernels, so that pictures taken while learning
+    goes on can be compared with those taken before.
+    """
+
+    def __init__(self, run: Run, every: int, target: Tensor) -> None:
         self.run, self.every = run, every
-        self.frames: list[tuple[int, Any]] = []
+        self.target = target.detach().double().cpu().numpy()
+        self.name, self.scale = "", 0.0
+        self.frames: list[tuple[int, NDArray[np.float64]]] = []
 
     def add(self, model: nn.Module, step: int) -> None:
-        """Keep every kernel of the first conv layer, and log its picture and distribution."""
-        name, weight = next(
-            (key.removesuffix(".weight"), value)
-            for key, value in model.named_parameters()
-            if value.dim() == 4
-        )
+        """Take a picture of the kernels after this step."""
+        key, weight = next((k, v) for k, v in model.named_parameters() if v.dim() == 4)
         values = weight.detach().double().cpu().numpy()
+        self.name = self.name or key.removesuffix(".weight")
+        self.scale = self.scale or pictures.symmetric_scale([self.target, 1.2 * values])
         self.frames.append((step, values))
-        self.run.tracker.histogram(f"kernel/{name}", values, step)
-        self.name = name
+        tag = f"kernel/{self.name}"
+        self.run.tracker.image(tag, kernel_picture(values, f"step {step}", self.scale), step)
+        self.run.tracker.histogram(tag, values, step)
 
-    def finish(self, target: Tensor) -> None:
-        """Log every frame on one scale, which also holds the target, and the sheet of them."""
-        wanted = target.detach().double().cpu().numpy()
-        scale = pictures.symmetric_scale([wanted, *(values for _, values in self.frames)])
-        for step, values in self.frames:
-            self.run.tracker.image(
-                f"kernel/{self.name}", kernel_picture(values, f"step {step}", scale), step
-            )
-        few = (
-            self.frames
-            if len(self.frames) <= 11
-            else [
-                self.frames[i] for i in np.linspace(0, len(self.frames) - 1, 11).round().astype(int)
-            ]
-        )
-        panels = [kernel_picture(values, f"step {step}", scale) for step, values in few]
-        sheet = pictures.sheet([*panels, kernel_picture(wanted, "target", scale)], columns=4)
-        self.run.tracker.image("kernel/forming", sheet)
+    def sheet(self) -> Image:
+        """Frames evenly spread over the steps, then the target."""
+        chosen = np.linspace(0, len(self.frames) - 1, min(len(self.frames), 11)).round().astype(int)
+        panels = [
+            kernel_picture(values, f"step {step}", self.scale)
+            for step, values in (self.frames[i] for i in chosen)
+        ]
+        return pictures.sheet([*panels, kernel_picture(self.target, "target", self.scale)], 4)
 
 
-def kernel_picture(weight: Any, title: str, scale: float) -> Any:
+def kernel_picture(weight: NDArray[np.float64], title: str, scale: float) -> Image:
     """Kernels, c_out × c_in × kh × kw, as a sheet: a row per output, a column per input."""
     outputs, inputs = weight.shape[:2]
     if outputs == inputs == 1:

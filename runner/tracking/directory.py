@@ -19,17 +19,19 @@ from runner.config.errors import problem
 STATUS, LOCK = "status.json", ".lock"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Write a file so that a reader, or a crash, never sees half of it.
 
     The content goes to a temporary name, is synced, and takes the file's place in one step.
+    Without `sync`, that holds for a crash of the program, not for one of the machine.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -53,29 +55,36 @@ def json_safe(data: Any) -> Any:
     return data
 
 
-def claim(wanted: Path) -> Path:
+def claim(wanted: str, key: str) -> Path:
     """Create a directory that nobody else has; ``-1``, ``-2`` … is added where it is taken.
+
+    Args:
+        wanted: the path asked for; relative ones start at the current directory.
+        key: of the config that asks for it, for the error.
+
+    Returns:
+        The absolute path of the new directory.
 
     Raises:
         ConfigError: it can't be created.
     """
+    if not wanted:
+        raise problem(key, "a directory", "an empty name", f"Leave {key} out for the default.")
+    base = Path(wanted).absolute()
     try:
-        wanted.parent.mkdir(parents=True, exist_ok=True)
+        base.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(10_000):
-            path = wanted.with_name(f"{wanted.name}-{attempt}") if attempt else wanted
+            path = base.with_name(f"{base.name}-{attempt}") if attempt else base
             try:
                 path.mkdir()
             except FileExistsError:
                 continue
             return path
     except OSError as error:
-        raise problem(
-            "hydra.run.dir",
-            "a directory that can be written",
-            f"'{wanted}' ({error.strerror})",
-            "Choose another: hydra.run.dir=/path/to/run.",
-        ) from None
-    raise problem("hydra.run.dir", "a free name", f"'{wanted}' and 10,000 more like it")
+        hint = f"Choose another: {key}=/path/to/run."
+        found = f"'{wanted}' ({error.strerror})"
+        raise problem(key, "a directory that can be written", found, hint) from None
+    raise problem(key, "a free name", f"'{wanted}' and 10,000 more like it")
 
 
 class RunDirectory:

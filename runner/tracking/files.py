@@ -34,7 +34,7 @@ class Files(Tracker):
         folder = self.directory / "images"
         folder.mkdir(exist_ok=True)
         name = safe_name(tag) + (f"_{step:06d}" if step else "")
-        write_atomically(folder / f"{name}.png", png(picture))
+        write_atomically(folder / f"{name}.png", png(picture), sync=False)
 
     def close(self) -> None:
         """Close metrics.jsonl."""
