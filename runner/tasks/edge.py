@@ -115,7 +115,7 @@ class Edge(Task):
             )
             run.tracker.image(f"edge/detected{suffix}", found)
             run.tracker.image(f"edge/overview{suffix}", pictures.sheet([*panels, found]))
-        run.tracker.histogram(f"output/{name}", maps)
+        run.tracker.histogram(f"activations/{name}", maps)
 
     def _found(self, run: Run, i: int, detected: Mask) -> Image:
         title = f"detected: at least {self.threshold:g}"

@@ -35,7 +35,7 @@ class Forward(Task):
                 if y.ndim == 4:
                     run.tracker.image(f"output/{name}{suffix}", self._picture(run, name, y[i]))
         for name, y in run.outputs.items():
-            run.tracker.histogram(f"output/{name}", y)
+            run.tracker.histogram(f"activations/{name}", y)
         return self._metrics(run)
 
     def _picture(self, run: Run, name: str, maps: NDArray[Any]) -> Image:

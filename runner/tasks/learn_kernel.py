@@ -249,9 +249,9 @@ class Film:
         self.name = self.name or key.removesuffix(".weight")
         self.scale = self.scale or pictures.symmetric_scale([self.target, 1.2 * values])
         self.frames.append((step, values))
-        tag = f"kernel/{self.name}"
-        self.run.tracker.image(tag, kernel_picture(values, f"step {step}", self.scale), step)
-        self.run.tracker.histogram(tag, values, step)
+        picture = kernel_picture(values, f"step {step}", self.scale)
+        self.run.tracker.image(f"kernel/{self.name}", picture, step)
+        self.run.tracker.histogram(f"weights/{self.name}", values, step)
 
     def sheet(self) -> Image:
         """Frames evenly spread over the steps, then the target."""

@@ -37,6 +37,7 @@ class TensorBoard(Tracker):
     def __init__(self, directory: Path) -> None:
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self._file = (directory / name).open("ab")
+        self._kinds: dict[str, str] = {}
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -109,6 +110,11 @@ class TensorBoard(Tracker):
         self._file.close()
 
     def _summary(self, values: list[summary_pb2.Summary.Value], step: int) -> None:
+        for value in values:
+            kind = value.WhichOneof("value") or "metadata"
+            # TensorBoard shows only the first kind that a tag was used for.
+            if self._kinds.setdefault(value.tag, kind) != kind:
+                raise ValueError(f"tag '{value.tag}' is taken for another kind of data")
         summary = summary_pb2.Summary(value=values)
         self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
