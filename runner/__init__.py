@@ -5,7 +5,7 @@ From the command line: ``python -m runner task=edge data=photo``. From Python, t
     >>> import runner
     >>> result = runner.run("task=edge", "data=photo")
     >>> result.metrics["output_shape"], result.directory
-    >>> runner.plan("stack=lenet", "data=digits").parameters
+    >>> runner.plan("stack=lenet", "data.height=32", "data.width=32").parameters
     >>> runner.conv2d(x, weight, op="loops", padding=1)
 
 Importing this package doesn't import torch; the first call that computes does.
@@ -52,7 +52,8 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
     """Plan a stack on data: shapes, parameters, cost, receptive field. Never imports torch.
 
     Args:
-        *overrides: as on the command line: ``"stack=lenet"``, ``"data=digits"``.
+        *overrides: as on the command line: ``"stack=pair"``, ``"data=digits"``. The task is
+            ``plan``, and the data a blank 28×28 image, unless a task or an experiment is named.
         config_dir: a folder of your own configs.
 
     Raises:
@@ -60,7 +61,8 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:
     """
     from runner.launch import plan_only
 
-    return plan_only(overrides, config_dir=config_dir)
+    named = any(text.startswith(("task=", "experiment=")) for text in overrides)
+    return plan_only(overrides if named else ["task=plan", *overrides], config_dir=config_dir)
 
 
 def __getattr__(name: str) -> Any:

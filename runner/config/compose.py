@@ -8,6 +8,7 @@ which keys there are, and refuse the others with a better hint than composition 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -55,10 +58,33 @@ class Composed:
     problems: list[Problem]
 
 
+class _Globals:
+    """What Hydra keeps for the whole process, so that it can be put back."""
+
+    def __init__(self) -> None:
+        root = logging.getLogger()
+        self._handlers, self._level = root.handlers[:], root.level
+        self._hydra, self._config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+        self._name = JobRuntime.instance().conf.get("name")
+        self._base = version.getbase()
+
+    def restore(self) -> None:
+        """Put it back, and close the logs of jobs."""
+        root = logging.getLogger()
+        for handler in set(root.handlers) - set(self._handlers):
+            handler.close()
+        root.handlers[:] = self._handlers
+        root.setLevel(self._level)
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = self._hydra, self._config
+        JobRuntime.instance().set("name", self._name)
+        version.VersionBase.instance().version_base = self._base
+
+
 class Composer:
     """Composes configs from the project's folder and the user's own.
 
-    Used in a ``with`` statement, it leaves Hydra's global state as it found it.
+    Used in a ``with`` statement, it leaves Hydra's global state, and the logging that Hydra sets
+    up for a job, as it found them.
 
     Attributes:
         hydra: Hydra, with the search path set.
@@ -81,7 +107,8 @@ class Composer:
             if not path.is_dir():
                 raise problem("--config-dir", "a folder", f"'{folder}', which is not one")
             search_path.append("command-line", f"file://{path}")
-        self._before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+        self._before = _Globals()
+        version.setbase("1.3")
         GlobalHydra.instance().clear()
         self.hydra = Hydra.create_main_hydra2("runner", search_path)
         self.name = name
@@ -90,7 +117,7 @@ class Composer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = self._before
+        self._before.restore()
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """The config that the overrides ask for.
