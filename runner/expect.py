@@ -76,11 +76,11 @@ class Expectation(Spec):
 
 
 def _shorthand(value: object) -> object:
-    if isinstance(value, dict) and value.keys() & Expectation.model_fields.keys():
+    known = Expectation.model_fields
+    if isinstance(value, dict) and (not value or value.keys() & known.keys()):
         return value
     if isinstance(value, dict):
-        known = Expectation.model_fields
-        key = next(iter(value), "")
+        key = next(iter(value))
         raise problem(str(key), one_of(known), f"'{key}'", did_you_mean(str(key), known))
     return {"value": value}
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 from pydantic import Field as Limited
 
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import ConfigError, did_you_mean, problem
 from runner.config.spec import Menu, Spec, check, refuse
 from runner.data import Data
 from runner.expect import Expect
@@ -22,7 +22,8 @@ GIB = 2**30
 
 def _device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
-        refuse("auto, cpu, cuda, cuda:0 (1, 2 …) or mps", f"'{name}'")
+        hint = did_you_mean(name, ("auto", "cpu", "cuda", "mps"))
+        refuse("auto, cpu, cuda, cuda:0 (1, 2 …) or mps", f"'{name}'", hint)
     return name
 
 

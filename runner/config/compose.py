@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.config.errors import ConfigError, Problem, did_you_mean, join, one_of, problem
 
 CONFIG_NAME = "config"
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 CALLS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 """Keys that make Hydra call Python; here YAML is data, and they are refused."""
 
@@ -131,8 +133,11 @@ class Composer:
         for _ in range(2 * len(usable) + 1):
             try:
                 return Composed(self._load(usable), usable, problems)
-            except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-                usable, found = self._without_cause(usable, error)
+            except COMPOSITION_ERRORS as error:
+                try:
+                    usable, found = self._without_cause(usable, error)
+                except ConfigError as final:
+                    raise ConfigError(*problems, *final.problems) from None
                 problems += found
         raise ConfigError(*problems)
 
@@ -153,54 +158,108 @@ class Composer:
         """
         if isinstance(error, OverrideParseException):
             bad = error.override
-            hint = "Write key=value; quote values with special characters: 'key=\"a value\"'."
-            return _drop(overrides, bad), [
-                Problem(bad, "an override that can be read", _first_line(error), hint)
-            ]
+            return _drop(overrides, bad), [_unreadable(bad, _first_line(error))]
         parser = OverridesParser.create()
         keys = {text: parser.parse_override(text).key_or_group for text in overrides}
         if isinstance(error, MissingConfigException):
-            group, _, name = (error.missing_cfg_file or "").partition("/")
-            to_blame = [text for text, key in keys.items() if key == group]
-            found = self._unknown_option(group, name)
-            if not to_blame:
-                raise ConfigError(found) from None
-            # What was meant for the missing config can't be judged without it.
-            return [t for t, k in keys.items() if k.partition(".")[0] != group], [found]
+            return self._without_missing(error.missing_cfg_file or "", keys)
         message = str(error)
         if match := re.match(r"Could not override '([^']+)'", message):
-            mended = [
-                f"++{t}" if k == match[1] and t[0] not in "+~" else t for t, k in keys.items()
-            ]
+            key = match[1]
+            if key.startswith("hydra."):  # no spec would refuse it later
+                return [t for t, k in keys.items() if k != key], [self._unknown_key(key, keys)]
+            mended = [f"++{t}" if k == key and t[0] not in "+~" else t for t, k in keys.items()]
             if mended != overrides:
                 return mended, []
-        if match := re.match(r"Ambiguous value for argument '([^=]+)=(.*)'", message):
+        sweep = r"(?:Ambiguous value for argument|Sweep parameters) '([^=]+)=(.*)'"
+        if match := re.match(sweep, message):
             bad = f"{match[1]}={match[2]}"
             hint = "To sweep over the values add --multirun; for one list write [a,b]."
             return _drop(overrides, bad), [Problem(match[1], "one value", f"'{match[2]}'", hint)]
-        if match := re.match(r"Could not (?:delete|append)[^']*'([^']+)'", message):
-            rest = [t for t, k in keys.items() if k != match[1] or t[0] not in "+~"]
+        if match := re.match(
+            r"Could not (delete|append)[^']*'([^']+)'(?: is (.*) and not)?", message
+        ):
+            what, key, value = match.groups()
+            rest = [
+                t for t, k in keys.items() if k != key or t[0] != {"delete": "~"}.get(what, "+")
+            ]
             if rest != overrides:
-                return rest, [self._misplaced(match[1], rest, deleted="delete" in message)]
-        raise _from_hydra(error) from None
+                if what == "append":
+                    return rest, [_already_there(key)]
+                if value is not None:
+                    hint = f"~{key} removes it, whatever it is."
+                    return rest, [Problem(key, f"{value}, which is there", "another value", hint)]
+                return rest, [self._unknown_key(key, keys)]
+        if match := re.match(r"Multiple values for ([^.]+)\. ", message):
+            rest = [t for t, k in keys.items() if k != match[1] or t[0] != "+"]
+            if rest != overrides:
+                return rest, [_already_there(match[1])]
+        return self._without_culprit(keys, error)
+
+    def _without_missing(
+        self, missing: str, keys: Mapping[str, str]
+    ) -> tuple[list[str], list[Problem]]:
+        """The overrides without those that chose a config that isn't there, and what depends on it.
+
+        Raises:
+            ConfigError: no override chose it.
+        """
+        chosen = [key for key in keys.values() if missing == key or missing.startswith(f"{key}/")]
+        if chosen or "/" in missing:
+            group = max(chosen, key=len) if chosen else missing.partition("/")[0]
+            found = self._unknown_option(group, missing[len(group) + 1 :])
+        else:
+            expected = "a config in the config folders"
+            found = Problem("--config-name", expected, f"'{missing}'")
+        if not chosen:
+            raise ConfigError(found)
+        # What was meant for the missing config can't be judged without it.
+        return [t for t, k in keys.items() if k.partition(".")[0] != group], [found]
+
+    def _without_culprit(
+        self, keys: Mapping[str, str], error: Exception
+    ) -> tuple[list[str], list[Problem]]:
+        """The overrides without the one that composition can do without, when all else is unclear.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        in_file = _from_hydra(error)
+        if isinstance(error, yaml.MarkedYAMLError):
+            raise in_file from None
+        for text, key in keys.items():
+            rest = [other for other in keys if other != text]
+            with suppress(*COMPOSITION_ERRORS):
+                self._load(rest)
+                if not key:
+                    return rest, [_unreadable(text, "nothing before the =")]
+                value = text.partition("=")[2]
+                options = self.options(key)
+                if options and value not in options:
+                    return rest, [self._unknown_option(key, value)]
+                (why,) = in_file.problems
+                return rest, [
+                    Problem(key, "a value that can be composed", f"'{value}'", f"{why.got}.")
+                ]
+        raise in_file from None
 
     def _unknown_option(self, group: str, name: str) -> Problem:
-        if not name:
-            return Problem("--config-name", "a config in the config folders", f"'{group}'")
         options = self.options(group)
         return Problem(
             group,
             one_of(options) if options else "a config group",
-            f"'{name}'",
+            f"'{name}'" if name else "nothing",
             did_you_mean(name, options),
         )
 
-    def _misplaced(self, key: str, overrides: list[str], *, deleted: bool) -> Problem:
-        if not deleted:
-            return Problem(key, "a new key after +", "one that is there", f"Change it: {key}=….")
+    def _unknown_key(self, key: str, keys: Mapping[str, str]) -> Problem:
+        """A key that isn't there, with those beside it in the config that the groups give."""
         *parents, name = key.split(".")
-        there = OmegaConf.select(self._load(overrides), ".".join(parents)) if parents else None
-        siblings = [str(k) for k in there] if isinstance(there, DictConfig) else []
+        siblings: list[str] = []
+        with suppress(*COMPOSITION_ERRORS):
+            config = self._load([text for text, key in keys.items() if self.options(key)])
+            there = OmegaConf.select(config, ".".join(parents)) if parents else config
+            siblings = [str(k) for k in there] if isinstance(there, DictConfig) else []
         return Problem(
             key,
             one_of(siblings) if siblings else "a key that is there",
@@ -210,6 +269,8 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         """Every config of a group, those of nested folders with their path."""
+        if not group:
+            return []
         loader = self.hydra.config_loader
         names = loader.get_group_options(group, ObjectType.CONFIG)
         for inner in loader.get_group_options(group, ObjectType.GROUP):
@@ -228,7 +289,7 @@ def first_of_sweep(overrides: Sequence[str]) -> list[str]:
         try:
             override = parser.parse_override(text)
         except OverrideParseException as error:
-            raise problem(text, "an override that can be read", _first_line(error)) from None
+            raise ConfigError(_unreadable(text, _first_line(error))) from None
         if override.is_sweep_override():
             value = next(iter(override.sweep_string_iterator()), "")
             text = f"{text.partition('=')[0]}={value}"
@@ -275,6 +336,15 @@ def _calls(data: Any, path: str) -> list[str]:
     if isinstance(data, list):
         return [p for i, value in enumerate(data) for p in _calls(value, f"{path}[{i}]")]
     return []
+
+
+def _unreadable(text: str, why: str) -> Problem:
+    hint = "Write key=value; quote values with special characters: 'key=\"a value\"'."
+    return Problem(text, "an override that can be read", why, hint)
+
+
+def _already_there(key: str) -> Problem:
+    return Problem(key, "a new key after +", "one that is there", f"Change it: {key}=….")
 
 
 def _drop(overrides: list[str], bad: str) -> list[str]:
