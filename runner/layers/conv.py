@@ -96,6 +96,8 @@ class Conv(Layer):
         x = maps(x, "conv")
         geometry = self.geometry(x)
         channels = self._channels(x, geometry)
+        if isinstance(self.bias, tuple) and len(self.bias) not in (1, channels):
+            raise problem("bias", f"{channels} numbers, or one for all", str(len(self.bias)))
         check_window(x, geometry.kernel, geometry.extent, geometry.padding)
         self._check_pad_mode(x, geometry)
         return Shape(channels, *geometry.output_size(x.size))
