@@ -89,8 +89,9 @@ class Plan:
 
     @property
     def receptive_field(self) -> tuple[int, int] | None:
-        """Of the whole stack."""
-        return self.rows[-1].receptive_field if self.rows else (1, 1)
+        """Of the last layer that has positions: a head that sees everything says nothing of it."""
+        fields = (row.receptive_field for row in reversed(self.rows))
+        return next(filter(None, fields), (1, 1))
 
     def bytes(self, row: Row) -> int:
         """Memory of a layer: its output for the whole batch, its parameters, its workspace."""

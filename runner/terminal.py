@@ -41,7 +41,9 @@ class Terminal:
         rows = columns(plan)
         # An empty column says nothing; at 80 columns its place is worth more.
         used = [i for i in range(len(HEADINGS)) if i < 3 or any(row[i] for row in rows)]
-        table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="dim")
+        widths = [max(len(row[i]) for row in [HEADINGS, *rows]) for i in used]
+        gap = 2 if sum(widths) + 2 * len(used) <= self.console.width else 1
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
         for i in used:
             table.add_column(
                 HEADINGS[i], justify="left" if i in (0, 1, 8) else "right", no_wrap=True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field as Limited
 from pydantic import model_validator
 
@@ -49,6 +48,8 @@ class Bar(Data):
 
     def load(self) -> Images:
         """The image, and where its edges are."""
+        import numpy as np  # here, so that planning doesn't wait for it
+
         regions = np.zeros((1, self.height, self.width), dtype=np.int64)
         regions[:, :, self.start : self.stop] = 1
         if self.transpose:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field as Limited
 
 from runner.data import Data, Images
@@ -40,5 +39,7 @@ class Blank(Data):
 
     def load(self) -> Images:
         """The images."""
+        import numpy as np  # here, so that planning doesn't wait for it
+
         x = np.full((self.images, *self.shape().dims), self.value)
         return Images(x, regions=np.zeros((self.images, self.height, self.width), dtype=np.int64))

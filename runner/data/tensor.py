@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
 from pydantic import PlainValidator
 
 from runner.config.errors import problem
@@ -47,4 +46,6 @@ class Tensor(Data):
 
     def load(self) -> Images:
         """The numbers as an array."""
+        import numpy as np  # here, so that planning doesn't wait for it
+
         return Images(np.array(self.values, dtype=np.float64), note="numbers as written")
