@@ -115,7 +115,7 @@ class Clipped(LoopsConv):
 class MixedBatch(LoopsConv):
     def forward(self, x, weight, bias, geometry):
         y = super().forward(x, weight, bias, geometry)
-        return y + y.mean(dim=0) - y.mean(dim=0, keepdim=True) * (len(x) == 1) if len(x) else y
+        return y + y.mean(dim=0) if len(x) > 1 else y
 
 
 class WorksInPlace(LoopsConv):
@@ -332,7 +332,7 @@ class LastWins(LoopsPool):
         return F.pad(back, (0, x.shape[3] - seen.shape[3], 0, x.shape[2] - seen.shape[2]))
 
 
-class GradientToEveryWindowAgain(LoopsPool):
+class ClippedGradient(LoopsPool):
     def input_gradient(self, grad, x, mode, geometry):
         return super().input_gradient(grad, x, mode, geometry).clamp(-1, 1)
 
@@ -350,7 +350,7 @@ POOL_CAUGHT = {
     MixesChannels: (pool_small_integers, pool_reference, pool_gradcheck),
     AdaptiveWindowsDontOverlap: (pool_small_integers, pool_reference),
     LastWins: (pool_gradients,),
-    GradientToEveryWindowAgain: (pool_gradients,),
+    ClippedGradient: (pool_gradients,),
 }
 
 
