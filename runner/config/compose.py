@@ -20,6 +20,7 @@ import yaml
 from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -108,7 +109,8 @@ class Composer:
             path = Path(folder).expanduser().absolute()
             if not path.is_dir():
                 raise problem("--config-dir", "a folder", f"'{folder}', which is not one")
-            search_path.append("command-line", f"file://{path}")
+            last = SearchPathQuery(provider="schema")
+            search_path.prepend("command-line", f"file://{path}", anchor=last)
         self._before = _Globals()
         version.setbase("1.3")
         GlobalHydra.instance().clear()
@@ -224,24 +226,26 @@ class Composer:
         Raises:
             ConfigError: there is none.
         """
-        in_file = _from_hydra(error)
-        if isinstance(error, yaml.MarkedYAMLError):
-            raise in_file from None
+        unblamed = _from_hydra(error)
         for text, key in keys.items():
-            rest = [other for other in keys if other != text]
+            # What was meant for a config that can't be read is judged no more than it.
+            rest = [o for o, k in keys.items() if o != text and not k.startswith(f"{key}.")]
             with suppress(*COMPOSITION_ERRORS):
                 self._load(rest)
-                if not key:
-                    return rest, [_unreadable(text, "nothing before the =")]
-                value = text.partition("=")[2]
-                options = self.options(key)
-                if options and value not in options:
-                    return rest, [self._unknown_option(key, value)]
-                (why,) = in_file.problems
-                return rest, [
-                    Problem(key, "a value that can be composed", f"'{value}'", f"{why.got}.")
-                ]
-        raise in_file from None
+                return rest, [self._blame(text, key, error, *unblamed.problems)]
+        raise unblamed from None
+
+    def _blame(self, text: str, key: str, error: Exception, unblamed: Problem) -> Problem:
+        """What is wrong with the override without which there is no error."""
+        value = text.partition("=")[2]
+        options = self.options(key)
+        if isinstance(error, yaml.MarkedYAMLError):
+            return unblamed  # the place in the file says more
+        if not key:
+            return _unreadable(text, "nothing before the =")
+        if options and value not in options:
+            return self._unknown_option(key, value)
+        return Problem(key, "a value that can be composed", f"'{value}'", f"{unblamed.got}.")
 
     def _unknown_option(self, group: str, name: str) -> Problem:
         options = self.options(group)
@@ -287,7 +291,7 @@ def first_of_sweep(overrides: Sequence[str]) -> list[str]:
     parser, firsts = OverridesParser.create(), []
     for text in overrides:
         try:
-            override = parser.parse_override(text)
+            (override,) = parser.parse_overrides([text])
         except OverrideParseException as error:
             raise ConfigError(_unreadable(text, _first_line(error))) from None
         if override.is_sweep_override():

@@ -1,0 +1,380 @@
+"""Composition: what is wrong with an override, said once, by path, with the nearest fix."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir, version
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+import runner
+from runner.config.compose import Composer, config_folder, first_of_sweep, plain
+from runner.config.errors import ConfigError
+from runner.launch import check
+
+
+def complaints(*overrides: str, config_dir: Path | None = None) -> list[str]:
+    """What is said about overrides that are wrong."""
+    with pytest.raises(ConfigError) as caught:
+        check(overrides, config_dir=config_dir)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def composed(*overrides: str, config_dir: Path | None = None) -> dict[str, object]:
+    """The config of overrides that are right."""
+    with Composer(config_dir) as composer:
+        found = composer.compose(overrides)
+        assert not found.problems
+        return plain(found.config)
+
+
+def folder(tmp_path: Path, **files: str) -> Path:
+    """A config folder of one's own: ``stack__mine="layers: {}"`` is ``stack/mine.yaml``."""
+    for name, content in files.items():
+        path = tmp_path / "mine" / f"{name.replace('__', '/')}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "meant"),
+    [
+        ("task=edgee", "task", "edge"),
+        ("stack=lenett", "stack", "lenet"),
+        ("data=phto", "data", "photo"),
+        ("ops=nativ", "ops", "native"),
+        ("experiment=6_2/corr2", "experiment", "6_2/corr2d"),
+        ("experiment=corr2d", "experiment", "6_2/corr2d"),
+        ("sede=1", "sede", "seed"),
+        ("+sede=1", "sede", "seed"),
+        ("++sede=1", "sede", "seed"),
+        ("stak=lenet", "stak", "stack"),
+        ("tsk.kind=edge", "tsk", "task"),
+        ("stack.layer.conv.stride=2", "stack.layer", "layers"),
+        ("stack.layers.conv.strid=2", "stack.layers.conv.strid", "stride"),
+        ("+stack.layers.conv.paddng=2", "stack.layers.conv.paddng", "padding"),
+        ("stack.layers.conv.kind=convv", "stack.layers.conv.kind", "conv"),
+        ("stack.layers.conv.mode=corelation", "stack.layers.conv.mode", "correlation"),
+        ("stack.layers.conv.padding=sam", "stack.layers.conv.padding", "same"),
+        ("stack.layers.conv.weight=sobelx", "stack.layers.conv.weight", "sobel_x"),
+        (
+            "stack.layers.conv.weight={kernel: gausian}",
+            "stack.layers.conv.weight.kernel",
+            "gaussian",
+        ),
+        (
+            "stack.layers.conv.weight={kernel: gaussian, sigm: 1}",
+            "stack.layers.conv.weight.sigm",
+            "sigma",
+        ),
+        ("stack.layers.conv.ops=natve", "stack.layers.conv.ops", "native"),
+        ("data.hieght=3", "data.hieght", "height"),
+        ("data.kind=baar", "data.kind", "bar"),
+        ("task.treshold=1", "task.treshold", "threshold"),
+        ("task.kind=edeg", "task.kind", "edge"),
+        ("ops.conv=nativ", "ops.conv", "native"),
+        ("ops.cnov=native", "ops.cnov", "conv"),
+        ("device=cdua", "device", "cuda"),
+        ("dtype=flot32", "dtype", "float32"),
+        ("expect={f1: {mx: 1}}", "expect.f1.mx", "max"),
+        ("~stack.layers.cnv", "stack.layers.cnv", "conv"),
+        ("hydra.run.dri=x", "hydra.run.dri", "dir"),
+        ("hydra/job_logging=defalt", "hydra/job_logging", "default"),
+    ],
+)
+def test_typo_is_answered_with_what_was_meant(override: str, path: str, meant: str) -> None:
+    (complaint,) = complaints(override)
+    assert complaint.startswith(f"{path}: expected ")
+    assert complaint.endswith(f"Did you mean '{meant}'?")
+
+
+def test_nothing_is_suggested_where_nothing_comes_near() -> None:
+    (complaint,) = complaints("stack=xyzzy")
+    assert "Did you mean" not in complaint
+    assert "lenet" in complaint
+
+
+def test_many_mistakes_are_one_answer() -> None:
+    found = complaints(
+        "seed=abc",
+        "dtype=float3",
+        "stack.layers.conv.padding=sam",
+        "data.height=0",
+        "tsk=1",
+        "+dtype=float64",
+        "~threds",
+        "x=[",
+        "ops=nativ",
+        "memory_limit_gib=1,2",
+        "hydra.run.dri=x",
+    )
+    paths = [complaint.partition(": expected ")[0] for complaint in found]
+    assert sorted(paths) == sorted(
+        [
+            "seed",
+            "dtype",  # wrong twice, once said
+            "stack.layers.conv.padding",
+            "data.height",
+            "tsk",
+            "threds",
+            "x=[",
+            "ops",
+            "memory_limit_gib",
+            "hydra.run.dri",
+        ]
+    )
+
+
+def test_two_missing_groups_are_both_named() -> None:
+    found = complaints("stack=nope", "stack.layers.conv.kernel=3", "data=nope", "seed=x")
+    # Overrides of the missing stack can't be judged, and aren't.
+    assert [c.partition(":")[0] for c in found] == ["data", "stack", "seed"]
+
+
+def test_keys_that_only_the_spec_knows_need_no_plus() -> None:
+    config = composed("stack.layers.conv.stride=2", "data.transpose=true")
+    assert config["stack"] == {
+        "layers": {"conv": {"kind": "conv", "weight": "edge_vertical", "stride": 2}}
+    }
+    # (6 − 1)//2 + 1 = 3 rows, (8 − 2)//2 + 1 = 4 columns
+    assert runner.plan("task=edge", "stack.layers.conv.stride=2").output.dims == (1, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("+seed=1", "seed: expected a new key after +, got one that is there. Change it: seed=…."),
+        (
+            "+experiment=6_2/corr2d",
+            "experiment: expected a new key after +, got one that is there.",
+        ),
+        ("~nothing", "nothing: expected one of "),
+        ("~stack.layers.nope", "stack.layers.nope: expected one of conv, got 'nope'."),
+        ("~no.such.key", "no.such.key: expected a key that is there, got 'key'."),
+        ("~stack.layers.conv=3", "~stack.layers.conv removes it, whatever it is."),
+        ("~stack=lenet", "stack: expected a value that can be composed, got 'lenet'."),
+        (
+            "seed=1,2",
+            "seed: expected one value, got '1,2'. To sweep over the values add --multirun",
+        ),
+        ("seed=range(1,3)", "seed: expected one value, got 'range(1,3)'. To sweep"),
+        ("seed=choice(1,2)", "seed: expected one value, got 'choice(1,2)'. To sweep"),
+        ("stack=lenet,pair", "stack: expected one value, got 'lenet,pair'. To sweep"),
+        (
+            "stack.layers.conv.kernel=3,5",
+            "stack.layers.conv.kernel: expected one value, got '3,5'.",
+        ),
+        ("task=", "task: expected one of edge, forward, learn_kernel, plan, got nothing."),
+        ("task=null", "task: expected one of edge, forward, learn_kernel, plan, got 'null'."),
+        ("stack=3", "stack: expected one of "),
+        ("seed", "seed: expected an override that can be read, got"),
+        ("=3", "=3: expected an override that can be read, got nothing before the =."),
+        ("seed=[", "seed=[: expected an override that can be read, got"),
+        ("seed='a", "seed='a: expected an override that can be read, got"),
+        ("se ed=1", "se ed=1: expected an override that can be read, got"),
+        ("data.values={a", "Write key=value; quote values with special characters"),
+        ("data=mnist", "data.folder: expected a value, got nothing (???). Give it: data.folder=…."),
+        ("seed=???", "seed: expected a value, got nothing (???). Give it: seed=…."),
+        ("seed=${nope}", "seed: expected an interpolation that leads somewhere, got"),
+        ("seed=${seed}", "seed: expected an interpolation that leads somewhere, got Recursive"),
+        ("seed=${oc.env:NO_SUCH_VARIABLE}", "'NO_SUCH_VARIABLE' not found"),
+        ("data.height=${no_such_resolver:1}", "data.height: expected an interpolation that leads"),
+        ("seed=${data.}", "seed: expected a value that can be composed, got '${data.}'."),
+        ("stack.layers=[]", "stack.layers: expected a value that can be composed, got '[]'."),
+        ("stack.layers=null", "stack.layers: expected a mapping from names to specs, got nothing"),
+        ("~data", "data: expected "),
+        ("threads=0", "threads: expected at least 1, got 0."),
+        ("seed=1.5", "seed: expected an integer, got 1.5."),
+        ("seed='1'", "seed: expected an integer, got '1' (text)."),
+        ("tensorboard=1", "tensorboard: expected true or false, got 1."),
+    ],
+)
+def test_misuse_is_explained(override: str, says: str) -> None:
+    (complaint,) = complaints(override)
+    assert says in complaint
+
+
+def test_the_others_are_still_judged_after_one_that_cannot_be_used() -> None:
+    for broken in ("=3", "seed=[", "seed=range(1,3)", "task=null", "~a.b", "seed=${data.}"):
+        first, second = complaints(broken, "dtype=nope")
+        assert first.partition(":")[0] in (broken, "seed", "task", "a.b")
+        assert second.startswith("dtype: ")
+
+
+@pytest.mark.parametrize("key", ["_target_", "_partial_", "_args_", "_recursive_", "_convert_"])
+def test_calls_are_refused_wherever_they_stand(key: str, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    value = "os.mkdir" if key == "_target_" else "true"
+    for path in (key, f"data.{key}", f"stack.layers.conv.{key}", f"task.deep.er.{key}"):
+        (complaint,) = complaints(f"+{path}={value}")
+        assert complaint == f"{path}: expected data: YAML here can't call Python, got '{key}'."
+    (complaint,) = complaints(f"data.values=[1, {{{key}: {value}}}]", f"+data.path={marker}")
+    assert complaint.startswith(f"data.values[1].{key}: ")
+    assert not marker.exists()
+
+
+def test_calls_in_a_file_of_ones_own_are_refused(tmp_path: Path) -> None:
+    mine = folder(tmp_path, stack__mine="layers: {c: {_target_: os.getcwd}}\n")
+    (complaint,) = complaints("stack=mine", config_dir=mine)
+    assert complaint.startswith("stack.layers.c._target_: expected data")
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "column"),
+    [
+        ("layers:\n  conv: {kind: conv,\n  other: [1\n", 4, 1),
+        ("layers:\n\tconv: 1\n", 2, 1),
+        ("layers: {}\nlayers: {}\n", 2, 1),
+    ],
+)
+def test_broken_yaml_is_located(content: str, line: int, column: int, tmp_path: Path) -> None:
+    mine = folder(tmp_path, stack__mine=content)
+    (complaint,) = complaints("stack=mine", config_dir=mine)
+    assert complaint.startswith(f"{mine}/stack/mine.yaml:{line}:{column}: expected YAML, got ")
+    # What else is wrong is said too, but what was meant for this file can't be judged.
+    words = ("stack=mine", "stack.layers.x.kernel=0", "x=[", "dtype=nope")
+    found = [c.partition(": ")[0] for c in complaints(*words, config_dir=mine)]
+    assert found == ["x=[", f"{mine}/stack/mine.yaml:{line}:{column}", "dtype"]
+
+
+def test_file_that_is_no_text_is_blamed_on_who_asked_for_it(tmp_path: Path) -> None:
+    mine = folder(tmp_path, stack__mine="")
+    (mine / "stack" / "mine.yaml").write_bytes(b"layers: \xff\xfe")
+    (complaint,) = complaints("stack=mine", config_dir=mine)
+    assert complaint.startswith("stack: expected a value that can be composed, got 'mine'.")
+
+
+def test_config_dir_must_be_a_folder(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "absent", folder(tmp_path, config="") / "config.yaml"):
+        (complaint,) = complaints(config_dir=wrong)
+        assert complaint == f"--config-dir: expected a folder, got '{wrong}', which is not one."
+
+
+def test_config_name_that_is_absent_is_named() -> None:
+    with pytest.raises(ConfigError, match="--config-name: expected a config in the config folders"):
+        check([], config_name="nope")
+
+
+def test_config_of_ones_own_appears_among_the_options(tmp_path: Path) -> None:
+    mine = folder(tmp_path, stack__mystack="layers: {}\n")
+    assert composed("stack=mystack", config_dir=mine)["stack"] == {"layers": {}}
+    (complaint,) = complaints("stack=mistack", config_dir=mine)
+    assert "Did you mean 'mystack'?" in complaint
+
+
+TASK = """# @package _global_
+defaults:
+  - override /stack: pair
+  - override /data: checkerboard
+  - _self_
+seed: 1
+task: {kind: edge, threshold: 0.1}
+"""
+EXPERIMENT = """# @package _global_
+defaults:
+  - override /task: mine
+  - override /stack: sobel
+  - _self_
+seed: 2
+task: {threshold: 0.2}
+"""
+
+
+def test_command_line_beats_experiment_beats_task(tmp_path: Path) -> None:
+    mine = folder(tmp_path, task__mine=TASK, experiment__mine=EXPERIMENT)
+
+    def chosen(*overrides: str) -> tuple[object, ...]:
+        config = composed(*overrides, config_dir=mine)
+        task, stack, data = config["task"], config["stack"], config["data"]
+        assert isinstance(task, dict)
+        assert isinstance(stack, dict)
+        assert isinstance(data, dict)
+        return list(stack["layers"]), data["kind"], config["seed"], task["threshold"]
+
+    assert chosen("task=mine") == (["conv1", "conv2"], "checkerboard", 1, 0.1)
+    assert chosen("task=mine", "stack=lenet", "seed=9")[0][0] == "conv1"  # type: ignore[index]
+    assert chosen("experiment=mine") == (["sobel"], "checkerboard", 2, 0.2)
+    assert chosen("experiment=mine", "stack=edge_vertical", "data=bar", "seed=3") == (
+        ["conv"],
+        "bar",
+        3,
+        0.2,
+    )
+    assert chosen("experiment=mine", "task.threshold=0.9")[3] == 0.9
+    # The order of the words makes no difference.
+    assert chosen("seed=3", "stack=edge_vertical", "experiment=mine")[::2] == (["conv"], 3)
+
+
+def test_first_of_a_sweep() -> None:
+    words = ["seed=3,4", "stack=lenet,pair", "data.height=range(5,9)", "dtype=float32", "~expect"]
+    assert first_of_sweep(words) == [
+        "seed=3",
+        "stack=lenet",
+        "data.height=5",
+        "dtype=float32",
+        "~expect",
+    ]
+    assert first_of_sweep(["data.values=[[1,2],[3,4]]"]) == ["data.values=[[1,2],[3,4]]"]
+    with pytest.raises(ConfigError, match="expected an override that can be read"):
+        first_of_sweep(["seed=["])
+
+
+def test_composing_leaves_hydra_as_it_was() -> None:
+    before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg, version.getbase()
+    check(["task=plan"])
+    with pytest.raises(ConfigError):
+        check(["task=nope"])
+    assert (
+        GlobalHydra.instance().hydra,
+        HydraConfig.instance().cfg,
+        version.getbase(),
+    ) == before
+
+
+def test_run_inside_somebody_elses_hydra_program(tmp_path: Path, workplace: Path) -> None:
+    """A notebook or program that uses Hydra itself isn't disturbed, nor is its logging."""
+    own = folder(tmp_path, config="a: 1\nb: ${hydra:job.name}\n")
+    handler = logging.StreamHandler()
+    root = logging.getLogger()
+    root.addHandler(handler)
+    before = root.handlers[:], root.level
+    try:
+        with initialize_config_dir(str(own), job_name="host", version_base="1.2"):
+            base = version.getbase()
+            runner.run("task=edge")
+            with pytest.raises(ConfigError):
+                runner.run("task=nope")
+            assert version.getbase() == base
+            config = compose("config", overrides=["a=2"], return_hydra_config=True)
+            assert config.a == 2
+            assert config.hydra.job.name == "host"
+        assert (root.handlers, root.level) == before
+    finally:
+        root.removeHandler(handler)
+    assert Path.cwd() == workplace
+
+
+def test_configs_lie_in_the_checkout() -> None:
+    assert (config_folder() / "config.yaml").is_file()
+    assert config_folder().name == "configs"
+
+
+def test_plain_resolves_and_leaves_hydra_out() -> None:
+    config = OmegaConf.create({"a": 1, "b": "${a}", "hydra": {"_target_": "x"}})
+    assert plain(config) == {"a": 1, "b": 1}
+
+
+def test_folder_with_every_group_of_ones_own_can_replace_nothing(tmp_path: Path) -> None:
+    """The project's own configs come first: a name of theirs can't be taken over."""
+    mine = tmp_path / "copy"
+    shutil.copytree(config_folder() / "stack", mine / "stack")
+    (mine / "stack" / "pair.yaml").write_text("layers: {}\n")
+    stack = composed("stack=pair", config_dir=mine)["stack"]
+    assert isinstance(stack, dict)
+    assert list(stack["layers"]) == ["conv1", "conv2"]

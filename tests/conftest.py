@@ -1,0 +1,51 @@
+"""A folder to work in, and the command line as a person at a shell meets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "runner"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that is over."""
+
+    rc: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory, so that runs land in its ``outputs/``."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cli(workplace: Path) -> Callable[..., Finished]:
+    """Run ``python -m runner`` with the given words, piped, in the workplace."""
+
+    def call(*words: str, **environment: str) -> Finished:
+        begun = time.monotonic()
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=workplace,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
+
+    return call
