@@ -212,6 +212,7 @@ def _log_metrics(
         for name, value in metrics.items()
         if isinstance(value, int | float)
     }
+    tracker.scalars(single, 0)
     tracker.hparams(parameters, single)
     logger.info("metrics %s", json.dumps(list(metrics)))
     for outcome in outcomes:

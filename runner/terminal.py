@@ -67,7 +67,8 @@ class Terminal:
     def _cells(self, name: str, value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             text = ", ".join(f"{key} {compact(entry)}" for key, entry in value.items())
-            yield name, text if len(text) <= 160 else f"{len(value)} entries, in metrics.json"
+            long = f"{len(value)} entries, in metrics.json"
+            yield name, long if len(text) > 160 else text or "none"
             return
         grid = _grid(value)
         if grid is None:

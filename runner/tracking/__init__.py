@@ -35,7 +35,10 @@ class Tracker:
         """Text to be read beside the curves."""
 
     def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """What the run was given and what came out, for comparing runs. Once, at the end."""
+        """What the run was given and what came out, for comparing runs. Once, at the end.
+
+        The metrics' tags must have been given to `scalars`.
+        """
 
     def close(self) -> None:
         """Write what is still held back."""

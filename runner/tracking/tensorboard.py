@@ -103,7 +103,6 @@ class TensorBoard(Tracker):
             ],
             0,
         )
-        self.scalars(metrics, 0)
 
     def close(self) -> None:
         """Close the file."""
