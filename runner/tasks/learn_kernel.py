@@ -59,7 +59,7 @@ class Optimizer(Spec):
     """
 
     name: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
-    lr: Annotated[float, Limited(gt=0)] = 0.03
+    lr: Annotated[float, Limited(gt=0, le=1e30)] = 0.03  # torch takes no more than a float32
     momentum: Annotated[float, Limited(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Limited(ge=0)] = 0.0
 
