@@ -105,8 +105,12 @@ class RunDirectory:
         self.path, self.started = path, time.time()
         self._facts = {"started": _timestamp(self.started), **facts}
         self._lock = (path / LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.mark("RUNNING")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.mark("RUNNING")
+        except OSError:
+            self.release()
+            raise
 
     def mark(self, state: str, reason: str | None = None, **facts: Any) -> None:
         """Record the state: RUNNING, COMPLETED, FAILED or INTERRUPTED, and why."""

@@ -1,0 +1,218 @@
+"""A run's directory: nobody else's, whole at any moment, and honest about its state."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.config.errors import ConfigError
+from runner.tracking import directory
+from runner.tracking.directory import (
+    RunDirectory,
+    claim,
+    environment,
+    json_safe,
+    state,
+    write_atomically,
+    write_json,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "write"])
+def test_failure_leaves_the_old_file_and_no_other(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if step == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    elif step == "replace":
+        monkeypatch.setattr(Path, "replace", full)
+    content: Any = b"new" if step != "write" else "text that can't be written as bytes"
+    with pytest.raises(OSError if step != "write" else TypeError):
+        write_atomically(path, content)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
+    """A process that writes without pause, and another that reads without pause."""
+    path = tmp_path / "status.json"
+    write_json(path, {"numbers": [0] * 20_000})
+    program = (
+        "import sys; from pathlib import Path; from runner.tracking.directory import write_json\n"
+        "for i in range(10**6): write_json(Path(sys.argv[1]), {'numbers': [i] * 20_000})"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", program, str(path)])
+    try:
+        seen = set()
+        deadline = time.monotonic() + 20
+        while len(seen) < 20 and time.monotonic() < deadline:
+            numbers = json.loads(path.read_text())["numbers"]
+            assert len(numbers) == 20_000
+            assert len(set(numbers)) == 1
+            seen.add(numbers[0])
+        assert len(seen) == 20
+    finally:
+        writer.kill()
+        writer.wait()
+    json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("data", "safe"),
+    [
+        ({"a": nan, "b": inf, "c": [-inf, 1.5]}, {"a": "nan", "b": "inf", "c": ["-inf", 1.5]}),
+        ((1, (2.0, nan)), [1, [2.0, "nan"]]),
+        ({1: True, None: None}, {"1": True, "None": None}),
+        ("nan", "nan"),
+    ],
+)
+def test_json_safe(data: Any, safe: Any) -> None:
+    assert json_safe(data) == safe
+
+
+def test_json_is_strict_and_readable(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"size": "6×8", "loss": nan})
+    text = (tmp_path / "a.json").read_text()
+    assert "6×8" in text
+    strict = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert strict == {"size": "6×8", "loss": "nan"}
+
+
+def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
+    wanted = str(tmp_path / "deep" / "er" / "run")
+    assert [claim(wanted, "key").name for _ in range(3)] == ["run", "run-1", "run-2"]
+    (tmp_path / "file").write_text("")
+    assert claim(str(tmp_path / "file"), "key").name == "file-1"
+
+
+def test_relative_names_start_here(workplace: Path) -> None:
+    assert claim("outputs/run", "key") == workplace / "outputs" / "run"
+
+
+def test_twenty_at_once_get_twenty(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda _: claim(str(tmp_path / "run"), "key"), range(20)))
+    assert len(set(found)) == 20
+    assert set(found) == set(tmp_path.iterdir())
+
+
+def test_eight_processes_at_once_get_eight(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from runner.tracking.directory import claim\n"
+        "print('ready', flush=True); sys.stdin.readline(); print(claim(sys.argv[1], 'key'))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "run")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(8)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    found = {process.communicate()[0].strip() for process in processes}
+    assert found == {str(path) for path in tmp_path.iterdir()}
+    assert len(found) == 8
+
+
+def test_what_cannot_be_claimed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        claim(str(tmp_path / "file" / "run"), "hydra.run.dir")
+    complaint = str(caught.value)
+    assert complaint.startswith("hydra.run.dir: expected a directory that can be written, got")
+    assert complaint.endswith("Choose another: hydra.run.dir=/path/to/run.")
+    assert f"'{tmp_path}/file/run'" in complaint
+    with pytest.raises(ConfigError, match=r"hydra.run.dir: expected a directory, got an empty"):
+        claim("", "hydra.run.dir")
+    with pytest.raises(ConfigError, match="a directory that can be written"):
+        claim("/proc/nothing/run", "key")
+    with pytest.raises(ConfigError, match="File name too long"):
+        claim(str(tmp_path / ("x" * 300)), "key")
+
+
+def test_state_is_recorded_as_it_changes(tmp_path: Path) -> None:
+    home = RunDirectory(tmp_path, {"task": "edge"})
+    first = json.loads((tmp_path / "status.json").read_text())
+    assert (first["state"], first["reason"], first["task"]) == ("RUNNING", None, "edge")
+    assert state(tmp_path) == "RUNNING"
+    time.sleep(0.01)
+    home.mark("FAILED", "why", step=3)
+    last = json.loads((tmp_path / "status.json").read_text())
+    assert (last["state"], last["reason"], last["step"]) == ("FAILED", "why", 3)
+    assert last["started"] == first["started"]
+    assert last["seconds"] >= 0.01
+    assert state(tmp_path) == "FAILED"
+    home.release()
+    assert state(tmp_path) == "FAILED"
+
+
+def test_two_cannot_hold_one_directory(tmp_path: Path) -> None:
+    home = RunDirectory(tmp_path, {})
+    with pytest.raises(BlockingIOError):
+        RunDirectory(tmp_path, {})
+    home.release()
+
+
+def test_killed_run_is_dead(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from runner.tracking.directory import RunDirectory\n"
+        "home = RunDirectory(Path(sys.argv[1]), {}); print('up', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    assert state(tmp_path) == "RUNNING"
+    assert state(tmp_path) == "RUNNING"  # looking doesn't take the lock away
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert state(tmp_path) == "DEAD"
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "RUNNING"
+
+
+def test_environment_says_what_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    facts = environment()
+    assert facts["versions"]["python"] == sys.version.split()[0]
+    assert set(facts["versions"]) == {"runner", "python", "torch"}
+    assert facts["pid"] == os.getpid()
+    root = Path(directory.__file__).parents[2]
+    if (root / ".git").exists():
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        )
+        # Somebody may commit at this very moment; a commit it is all the same.
+        assert len(facts["git_commit"]) == len(head.stdout.strip()) == 40
+    # Somebody else's repository that the package was installed into isn't the project's.
+    monkeypatch.setattr(directory, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    assert environment()["git_commit"] is None
