@@ -13,8 +13,9 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from runner.config.compose import CONFIG_NAME, Composed, Composer, first_of_sweep, plain
+from runner.config.compose import CONFIG_NAME, Composed, Composer, first_of_sweep
 from runner.config.errors import ConfigError, Problem
+from runner.config.plain import plain
 from runner.execute import Prepared, Result, execute, prepare
 from runner.job import Job
 from runner.plan import Plan

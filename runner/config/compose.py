@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra import version
@@ -28,15 +27,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config.errors import ConfigError, Problem, did_you_mean, join, one_of, problem
+from runner.config.errors import ConfigError, Problem, did_you_mean, first_line, one_of, problem
 
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
-CALLS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
-"""Keys that make Hydra call Python; here YAML is data, and they are refused."""
 
 
 def config_folder() -> Path:
@@ -160,7 +157,7 @@ class Composer:
         """
         if isinstance(error, OverrideParseException):
             bad = error.override
-            return _drop(overrides, bad), [_unreadable(bad, _first_line(error))]
+            return _drop(overrides, bad), [_unreadable(bad, first_line(error))]
         parser = OverridesParser.create()
         keys = {text: parser.parse_override(text).key_or_group for text in overrides}
         if isinstance(error, MissingConfigException):
@@ -293,53 +290,12 @@ def first_of_sweep(overrides: Sequence[str]) -> list[str]:
         try:
             (override,) = parser.parse_overrides([text])
         except OverrideParseException as error:
-            raise ConfigError(_unreadable(text, _first_line(error))) from None
+            raise ConfigError(_unreadable(text, first_line(error))) from None
         if override.is_sweep_override():
             value = next(iter(override.sweep_string_iterator()), "")
             text = f"{text.partition('=')[0]}={value}"
         firsts.append(text)
     return firsts
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The composed config as plain data, resolved, without Hydra's own node.
-
-    Raises:
-        ConfigError: values that were left open (``???``), interpolations that lead nowhere, or
-            keys that would make Hydra call Python.
-    """
-    with open_dict(config):
-        node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
-    problems = [
-        Problem(path, "data: YAML here can't call Python", f"'{path.rpartition('.')[2]}'")
-        for path in _calls(OmegaConf.to_container(node, resolve=False), "")
-    ]
-    if problems:
-        raise ConfigError(*problems)
-    try:
-        missing = sorted(OmegaConf.missing_keys(node))
-        resolved = OmegaConf.to_container(node, resolve=True)
-    except OmegaConfBaseException as error:
-        path = error.full_key or "config"
-        raise problem(path, "an interpolation that leads somewhere", _first_line(error)) from None
-    if missing:
-        hint = "Give it: {}=…."
-        raise ConfigError(
-            *(Problem(k, "a value", "nothing (???)", hint.format(k)) for k in missing)
-        )
-    assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items()}
-
-
-def _calls(data: Any, path: str) -> list[str]:
-    if isinstance(data, dict):
-        found = [join(path, key) for key in data if key in CALLS]
-        return found + [
-            p for key, value in data.items() for p in _calls(value, join(path, str(key)))
-        ]
-    if isinstance(data, list):
-        return [p for i, value in enumerate(data) for p in _calls(value, f"{path}[{i}]")]
-    return []
 
 
 def _unreadable(text: str, why: str) -> Problem:
@@ -366,10 +322,5 @@ def _from_hydra(error: Exception) -> ConfigError:
         return problem(where, "YAML", str(getattr(error, "problem", error)))
     cause = error.__cause__ or error
     return problem(
-        "config", "a config that can be composed", _first_line(cause) or _first_line(error)
+        "config", "a config that can be composed", first_line(cause) or first_line(error)
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".")

@@ -88,3 +88,9 @@ def describe(value: object) -> str:
     if isinstance(value, str):
         return f"{text} (text)"
     return text
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, cut to its first line."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")

@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import runner
-from runner.config.compose import Composer, config_folder, first_of_sweep, plain
+from runner.config.compose import Composer, config_folder, first_of_sweep
 from runner.config.errors import ConfigError
+from runner.config.plain import plain
 from runner.launch import check
 
 

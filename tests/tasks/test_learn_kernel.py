@@ -21,8 +21,9 @@ import pytest
 import torch
 
 import runner
-from runner.config.compose import Composer, plain
+from runner.config.compose import Composer
 from runner.config.errors import ConfigError
+from runner.config.plain import plain
 from runner.execute import Prepared, prepare
 from runner.job import Job
 from runner.layers.conv import Conv

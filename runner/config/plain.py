@@ -1,0 +1,54 @@
+"""From Hydra's config to plain data: resolved, complete, and nothing in it that is code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.config.errors import ConfigError, Problem, first_line, join, problem
+
+CALLS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+"""Keys that make Hydra call Python; here YAML is data, and they are refused."""
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The composed config as plain data, resolved, without Hydra's own node.
+
+    Raises:
+        ConfigError: values that were left open (``???``), interpolations that lead nowhere, or
+            keys that would make Hydra call Python.
+    """
+    with open_dict(config):
+        node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
+    problems = [
+        Problem(path, "data: YAML here can't call Python", f"'{path.rpartition('.')[2]}'")
+        for path in _calls(OmegaConf.to_container(node, resolve=False), "")
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    try:
+        missing = sorted(OmegaConf.missing_keys(node))
+        resolved = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        path = error.full_key or "config"
+        raise problem(path, "an interpolation that leads somewhere", first_line(error)) from None
+    if missing:
+        hint = "Give it: {}=…."
+        raise ConfigError(
+            *(Problem(k, "a value", "nothing (???)", hint.format(k)) for k in missing)
+        )
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def _calls(data: Any, path: str) -> list[str]:
+    if isinstance(data, dict):
+        found = [join(path, key) for key in data if key in CALLS]
+        return found + [
+            p for key, value in data.items() for p in _calls(value, join(path, str(key)))
+        ]
+    if isinstance(data, list):
+        return [p for i, value in enumerate(data) for p in _calls(value, f"{path}[{i}]")]
+    return []
