@@ -33,15 +33,18 @@ def main() -> NoReturn:
     except ConfigError as error:
         print_problems(error)
         code = BAD_CONFIG
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print_error("interrupted by Ctrl-C")
+        _print_notes(stop)
         code = INTERRUPTED
+    except SystemExit as stop:
+        _print_notes(stop)
+        raise
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print_error(f"{type(error).__name__}: {error}")
-        for note in getattr(error, "__notes__", ["HYDRA_FULL_ERROR=1 shows the traceback."]):
-            print_error(note)
+        _print_notes(error, "HYDRA_FULL_ERROR=1 shows the traceback.")
         code = FAILED
     sys.stdout.flush()
     sys.exit(code)
@@ -64,6 +67,11 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     else:
         results = [launch.launch(arguments.overrides, **where)]
     return DONE if all(result.holds for result in results) else UNEXPECTED
+
+
+def _print_notes(error: BaseException, *otherwise: str) -> None:
+    for note in getattr(error, "__notes__", otherwise):
+        print_error(note)
 
 
 def _never(_: DictConfig) -> None:

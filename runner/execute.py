@@ -128,6 +128,7 @@ def execute(
     except (KeyboardInterrupt, SystemExit) as stop:
         logger.warning("interrupted: %s", _reason(stop))
         home.mark("INTERRUPTED", _reason(stop))
+        stop.add_note(f"The run's directory is {directory}; what was measured is kept.")
         raise
     except Exception as error:
         logger.exception("failed")
