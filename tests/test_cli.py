@@ -277,6 +277,18 @@ def test_sweep(cli: Callable[..., Finished], workplace: Path) -> None:
     assert "seed=[: expected an override that can be read" in unreadable.stderr
 
 
+def test_failing_job_does_not_end_the_sweep(cli: Callable[..., Finished], workplace: Path) -> None:
+    done = cli("-m", "task=learn_kernel", "task.optimizer.lr=0.03,1e20,0.02", "seed=1")
+    assert done.rc == 1
+    assert "2/λmax = 0.03333" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    directory = single(workplace / "outputs" / "sweeps" / "learn_kernel")
+    states = [state(directory / str(number)) for number in range(3)]
+    assert states == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert "Diverged" in load(directory / "1" / "status.json")["reason"]
+    assert "Traceback" in (directory / "1" / "run.log").read_text()
+
+
 def test_help_shows_the_menu(cli: Callable[..., Finished]) -> None:
     done = cli("--help")
     assert done.rc == 0
