@@ -144,6 +144,8 @@ def test_interrupted_and_killed(workplace: Path) -> None:
     }
     words = ["task=learn_kernel", "task.steps=100000000", "task.log_every=500", "threads=1"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell starts background jobs deaf to Ctrl-C, and the tests may be one.
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     running = {
         name: subprocess.Popen(
             [*COMMAND, *words, f"hydra.run.dir={name.name}"], cwd=workplace, **pipes

@@ -123,6 +123,12 @@ def test_as_many_pictures_as_asked_for(workplace: Path) -> None:
     }  # fmt: skip
 
 
+def test_nothing_is_dropped_out(workplace: Path) -> None:
+    layer = "+stack.layers.drop={kind: dropout, p: 0.9}"
+    result = runner.run("task=forward", "stack=empty", layer, "data=tensor")
+    assert result.metrics["output"] == X
+
+
 def test_numbers_keep_the_digits_of_float64(workplace: Path) -> None:
     third = 1 / 3
     result = forward("stack.layers.conv.weight=[[1]]", f"data.values=[[{third}]]", "dtype=float64")
