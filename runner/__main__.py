@@ -10,14 +10,16 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from importlib import metadata
 from typing import NoReturn
 
+from hydra import __version__ as hydra_version
 from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
 from runner.config.compose import CONFIG_NAME, config_folder
-from runner.config.errors import ConfigError
+from runner.config.errors import ConfigError, problem
 from runner.terminal import print_error, print_problems
 
 DONE, FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
@@ -26,7 +28,7 @@ DONE, FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130,
 def main() -> NoReturn:
     """Do what the command line says, and exit with a code that tells how it went."""
     signal.signal(signal.SIGTERM, _terminate)
-    parser = get_args_parser()
+    parser = _parser()
     arguments = parser.parse_args()
     try:
         code = _dispatch(arguments, parser)
@@ -50,10 +52,24 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+def _parser() -> ArgumentParser:
+    """Hydra's flags under the project's name."""
+    parser = get_args_parser()
+    parser.prog = "runner"
+    for action in parser._actions:
+        if "--version" in action.option_strings:
+            versions = f"runner {metadata.version('runner')}, Hydra {hydra_version}"
+            action.version = versions  # type: ignore[attr-defined]  # of argparse's version action
+    return parser
+
+
 def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     from runner import launch
 
     version.setbase("1.3")
+    if arguments.config_path:
+        hint = "Add your own folder with --config-dir; the project's configs stay."
+        raise problem("--config-path", "nothing", f"'{arguments.config_path}'", hint)
     name = arguments.config_name or CONFIG_NAME
     where = {"config_dir": arguments.config_dir, "config_name": name}
     shows = (arguments.help, arguments.hydra_help, arguments.info, arguments.shell_completion)

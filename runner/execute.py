@@ -16,7 +16,7 @@ from runner.plan import Plan
 from runner.tasks import Run
 from runner.terminal import Terminal
 from runner.tracking import Tracker, Trackers
-from runner.tracking.directory import RunDirectory, environment, write_json
+from runner.tracking.directory import STATUS, RunDirectory, environment, write_json
 from runner.tracking.files import Files
 
 if TYPE_CHECKING:
@@ -146,6 +146,14 @@ def execute(
     result = Result(metrics, run.outputs, outcomes, directory, plan, events=bool(tracker.others))
     terminal.where(directory, result.events)
     return result
+
+
+def record_failure(directory: Path, error: Exception) -> None:
+    """Mark a directory FAILED whose run ended before it could do so itself."""
+    if not (directory / STATUS).exists():
+        home = RunDirectory(directory, environment())
+        home.mark("FAILED", _reason(error))
+        home.release()
 
 
 def _set_up_torch(job: Job) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
@@ -45,6 +46,10 @@ class Expectation(Spec):
     def _says_something(self) -> Expectation:
         if self.value is None and self.min is None and self.max is None:
             raise problem("", "a value, min or max", "none of them")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise problem("max", f"at least min ({self.min:g})", f"{self.max:g}")
+        if isinstance(self.value, float) and not isfinite(self.value):
+            raise problem("value", "a finite number", str(self.value))
         if isinstance(self.value, list | tuple):
             array(self.value, "value")
         return self
@@ -128,7 +133,7 @@ def compare(expect: Mapping[str, Expectation], metrics: Mapping[str, Any]) -> li
 
 
 def compact(value: Any) -> str:
-    """A metric as short text: four significant digits after the point, lists in brackets."""
+    """A metric as short text: six significant digits, lists in brackets."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, int):
@@ -136,7 +141,14 @@ def compact(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(compact, value)) + "]"
+        # No thousands separators here: they would read as further entries.
+        return (
+            "["
+            + ", ".join(
+                compact(n).replace(",", "") if isinstance(n, int) else compact(n) for n in value
+            )
+            + "]"
+        )
     return str(value)
 
 

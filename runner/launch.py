@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from runner.config.compose import CONFIG_NAME, Composed, Composer, first_of_sweep
+from runner.config.compose import CONFIG_NAME, Composed, Composer
 from runner.config.errors import ConfigError, Problem
 from runner.config.plain import plain
-from runner.execute import Prepared, Result, execute, prepare
+from runner.execute import Prepared, Result, execute, prepare, record_failure
 from runner.job import Job
 from runner.plan import Plan
 from runner.terminal import Terminal
@@ -82,36 +83,80 @@ def launch_sweep(
 ) -> list[Result]:
     """Run the jobs of a sweep with Hydra's sweeper and launcher, in a new directory.
 
+    Every job is composed, validated and planned before the first starts; a job that fails leaves
+    the others alone.
+
     Raises:
-        ConfigError: the first job's config is wrong, and nothing was run; or a later one's is.
+        ConfigError: a job's config is wrong; nothing was run.
+        SweepFailed: some jobs failed; the others ran.
     """
     results: list[Result] = []
+    failed: list[int] = []
 
     def task(task_config: DictConfig) -> None:
-        words = list(HydraConfig.get().overrides.task)
-        job = Job.parse(plain(task_config))
-        prepared = prepare(job, job.plan())
-        directory = Path(HydraConfig.get().runtime.output_dir)
-        command = command_line(words, config_dir, config_name)
-        result = _execute(prepared, directory, task_config, command, Terminal(quiet=True))
-        Terminal().summary(result.metrics, result.outcomes)
-        results.append(result)
+        hydra = HydraConfig.get()
+        words, directory = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
+        terminal = Terminal()
+        try:
+            job = Job.parse(plain(task_config))
+            prepared = prepare(job, job.plan())
+            command = command_line(words, config_dir, config_name)
+            result = _execute(prepared, directory, task_config, command, Terminal(quiet=True))
+        except Exception as error:
+            record_failure(directory, error)
+            failed.append(hydra.job.num)
+            terminal.failure(error)
+        else:
+            results.append(result)
+            terminal.summary(result.metrics, result.outcomes)
 
     with Composer(config_dir, config_name) as composer:
-        firsts = first_of_sweep(overrides)
-        composed, job = _compose(composer, firsts)
-        job.plan()
-        # Overrides that composition had to mend are mended for every job.
-        mended = {text.lstrip("+") for text in composed.overrides if text not in firsts}
-        usable = [
-            f"++{text}" if first in mended else text
-            for text, first in zip(overrides, firsts, strict=True)
-        ]
-        directory = claim(str(composed.config.hydra.sweep.dir), "hydra.sweep.dir")
+        composed = _preflight(composer, composer.jobs_of_sweep(overrides))
+        mended = {text.lstrip("+").partition("=")[0] for one in composed for text in one.mended}
+        usable = [f"++{o}" if o.partition("=")[0] in mended else o for o in overrides]
+        directory = claim(str(composed[0].config.hydra.sweep.dir), "hydra.sweep.dir")
         usable += [f"hydra.sweep.dir={_quoted(str(directory))}", "hydra.mode=MULTIRUN"]
-        composer.hydra.multirun(config_name=config_name, task_function=task, overrides=usable)
-        Terminal().where(directory, any(result.events for result in results))
+        try:
+            composer.hydra.multirun(config_name=config_name, task_function=task, overrides=usable)
+        finally:
+            Terminal().where(directory, any(result.events for result in results))
+    if failed:
+        numbers = ", ".join(f"#{n}" for n in failed)
+        count = len(failed) + len(results)
+        raise SweepFailed(f"{len(failed)} of {count} jobs failed: {numbers}")
     return results
+
+
+class SweepFailed(RuntimeError):
+    """Some jobs of a sweep failed; each job's directory says why."""
+
+
+def _preflight(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Composed]:
+    """Compose, validate and plan every job.
+
+    Raises:
+        ConfigError: with every job's problems; one that all jobs share is told once.
+    """
+    good: list[Composed] = []
+    found: dict[Problem, list[int]] = {}
+    for number, words in enumerate(jobs):
+        try:
+            composed, job = _compose(composer, words)
+            job.plan()
+            good.append(composed)
+        except ConfigError as error:
+            for one in error.problems:
+                found.setdefault(one, []).append(number)
+    if not found:
+        return good
+    raise ConfigError(
+        *(
+            one
+            if len(numbers) == len(jobs)
+            else replace(one, path=f"job {', '.join(f'#{n}' for n in numbers[:5])}: {one.path}")
+            for one, numbers in found.items()
+        )
+    )
 
 
 def _execute(

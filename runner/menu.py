@@ -67,5 +67,7 @@ def load(package: str, name: str, contract: type[T]) -> type[T]:
     """
     entry = find(package, name, contract)
     if entry is None:
-        raise TypeError(f"{package}.{name} defines no {contract.__name__}")
+        raise TypeError(
+            f"{package}.{name} defines no spec; {package}/__init__.py says what it must define"
+        )
     return entry

@@ -101,8 +101,12 @@ class Plan:
     @property
     def memory(self) -> int:
         """Bytes of the input and of every layer, all outputs kept, as every task keeps them."""
-        item = ITEM_BYTES[self.dtype]
-        return item * self.batch * elements(self.input) + sum(map(self.bytes, self.rows))
+        return self.input_bytes + sum(map(self.bytes, self.rows))
+
+    @property
+    def input_bytes(self) -> int:
+        """Memory of the input for the whole batch."""
+        return ITEM_BYTES[self.dtype] * self.batch * elements(self.input)
 
     def check_memory(self, limit: int, factor: int = 1) -> None:
         """Refuse work that can't fit, before anything is allocated.
@@ -116,11 +120,13 @@ class Plan:
         """
         if factor * self.memory <= limit:
             return
-        rows = sorted(self.rows, key=self.bytes, reverse=True)
-        path = f"stack.layers.{rows[0].name}" if rows else "data"
-        what = f"{rows[0].output} outputs" if rows else f"{self.input} inputs"
         many = f" × batch {self.batch}" if self.batch > 1 else ""
-        held = f"{rows[0].parameters:,} parameters, " if rows else ""
+        path, held, what = "data", "", f"{self.input} inputs"
+        largest = max(self.rows, key=self.bytes, default=None)
+        # Where the input is about as large as any layer, it is what makes them so.
+        if largest is not None and self.bytes(largest) > 4 * self.input_bytes:
+            path, what = f"stack.layers.{largest.name}", f"{largest.output} outputs"
+            held = f"{largest.parameters:,} parameters, "
         kept = f", {factor} times for learning" if factor > 1 else ""
         raise problem(
             path,
@@ -158,15 +164,24 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        return "\n".join("  ".join(cells) for cells in columns(self))
+        rows = [HEADINGS, *columns(self)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if heading in LEFT else cell.rjust(width)
+                for cell, width, heading in zip(row, widths, HEADINGS, strict=True)
+            ).rstrip()
+            for row in rows
+        )
 
 
 HEADINGS = ("layer", "kind", "output", "params", "mult-adds", "field", "stride", "memory", "op")
+LEFT = ("layer", "kind", "op")
+"""Columns of words; the others are numbers, and set to the right."""
 
 
 def columns(plan: Plan) -> list[tuple[str, ...]]:
     """The plan as text cells under `HEADINGS`: the input, a line per layer, the totals."""
-    item = ITEM_BYTES[plan.dtype] * plan.batch
     first = (
         "input",
         "",
@@ -175,7 +190,7 @@ def columns(plan: Plan) -> list[tuple[str, ...]]:
         "",
         "",
         "",
-        readable_bytes(item * elements(plan.input)),
+        readable_bytes(plan.input_bytes),
         "",
     )
     lines = [

@@ -10,12 +10,13 @@ from time import monotonic
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from runner.config.errors import ConfigError
 from runner.expect import Outcome, compact
-from runner.plan import HEADINGS, Plan, columns
+from runner.plan import HEADINGS, LEFT, Plan, columns
 from runner.tasks import Advance
 
 
@@ -29,11 +30,22 @@ class Terminal:
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False)
         if not self.console.is_terminal:
-            self.console.width = 160  # a pipe has no width; tables keep theirs
+            self.console.width = 10_000  # a pipe has no width; tables keep theirs
 
-    def line(self, text: str = "", style: str | None = None) -> None:
-        """One line, broken at words if it must be; brackets in it are just brackets."""
-        self.console.print(Text(text, style=style or ""), soft_wrap=not self.console.is_terminal)
+    def line(self, text: str = "", style: str = "", *, whole: bool = False) -> None:
+        """A line of text, broken at words to fit a terminal, unless it must stay `whole`."""
+        wrap = whole or not self.console.is_terminal
+        self.console.print(Text(text, style=style), soft_wrap=wrap)
+
+    def _table(self, table: Table) -> None:
+        """A table; when piped, without the spaces that fill up its last column."""
+        if self.console.is_terminal:
+            self.console.print(table)
+            return
+        with self.console.capture() as captured:
+            self.console.print(table)
+        for line in captured.get().splitlines():
+            self.console.out(line.rstrip(), highlight=False)
 
     def plan(self, title: str, plan: Plan) -> None:
         """The stack as a table."""
@@ -46,12 +58,12 @@ class Terminal:
         table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
         for i in used:
             table.add_column(
-                HEADINGS[i], justify="left" if i in (0, 1, 8) else "right", no_wrap=True
+                HEADINGS[i], justify="left" if HEADINGS[i] in LEFT else "right", no_wrap=True
             )
         for row in rows:
             style = "bold" if row is rows[-1] else "dim" if row is rows[0] else None
             table.add_row(*(Text(row[i]) for i in used), style=style)
-        self.console.print(table)
+        self._table(table)
 
     def metrics(self, metrics: Mapping[str, Any]) -> None:
         """Single numbers as a table, small lists of lists as grids of numbers."""
@@ -62,7 +74,7 @@ class Terminal:
             for label, text in self._cells(name, value):
                 table.add_row(Text(label, style="cyan"), Text(text))
         self.line()
-        self.console.print(table)
+        self._table(table)
 
     def _cells(self, name: str, value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
@@ -92,7 +104,7 @@ class Terminal:
             cells = (outcome.metric, outcome.expected, measured)
             table.add_row(*(Text(cell) for cell in cells), verdict)
         self.line()
-        self.console.print(table)
+        self._table(table)
 
     def summary(self, metrics: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
         """One job of a sweep in a line: its single numbers, and what didn't hold."""
@@ -102,16 +114,20 @@ class Terminal:
             if not outcome.holds:
                 self.line(f"   {outcome.metric}: {outcome.failure}", "red")
 
+    def failure(self, error: Exception) -> None:
+        """One job of a sweep that failed."""
+        text = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        self.line(f"   FAILED  {text}", "red")
+
     def where(self, directory: Path, tensorboard: bool) -> None:
         """Where the results are, and how to look at them."""
         if directory.is_relative_to(Path.cwd()):
             directory = directory.relative_to(Path.cwd())
         self.line()
-        self.line(f"results      {directory}")
+        self.line(f"results      {directory}", whole=True)
         if tensorboard:
-            self.line(
-                f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {shlex.quote(str(directory))}"
-            )
+            path = shlex.quote(str(directory))
+            self.line(f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {path}", whole=True)
 
     @contextmanager
     def progress(self, total: int, label: str) -> Iterator[Advance]:
@@ -155,9 +171,11 @@ def print_problems(error: ConfigError) -> None:
     count = len(error.problems)
     console.print(Text(f"{count} problem{'s' if count != 1 else ''} in the config:", "bold red"))
     for found in error.problems:
-        console.print(
-            Text.assemble("  ", (found.path, "bold"), str(found)[len(found.path) :]), soft_wrap=True
-        )
+        text = Text.assemble((found.path, "bold"), str(found)[len(found.path) :])
+        if console.is_terminal:
+            console.print(Padding(text, (0, 0, 0, 2)))
+        else:
+            console.print(Text("  ") + text, soft_wrap=True)
 
 
 def print_error(message: str) -> None:
@@ -174,7 +192,7 @@ def _grid(value: Any) -> list[str] | None:
         if len(value) > 6 or any(part is None for part in parts):
             return None
         return [line for i, part in enumerate(parts) for line in ([""] if i else []) + (part or [])]
-    cells = [[compact(number) for number in row] for row in value]
+    cells = [[f"{n:.4g}" if isinstance(n, float) else str(n) for n in row] for row in value]
     width = max(len(cell) for row in cells for cell in row)
     if len(cells) > 16 or len(cells[0]) * (width + 1) > 60:
         return None

@@ -177,13 +177,18 @@ def _kernel(value: object) -> tuple[Nested, tuple[int, int], str]:
     if isinstance(value, dict):
         name = value.get("kernel")
         if not isinstance(name, str):
+            if name is None and value:
+                key = str(next(iter(value)))
+                keys = ("kernel", "initializer")
+                raise problem(key, one_of(keys), f"'{key}'", did_you_mean(key, keys))
             raise problem("kernel", one_of(kernels.NAMES), describe(name))
         try:
             rows = kernels.kernel(name, **{k: v for k, v in value.items() if k != "kernel"})
         except ConfigError as error:
             unknown = name not in kernels.NAMES
             raise (error.under("kernel") if unknown else error) from None
-        return rows, (len(rows), len(rows[0])), name
+        given = [f"{key} {number}" for key, number in value.items() if key != "kernel"]
+        return rows, (len(rows), len(rows[0])), " ".join([name, *given])
     if not isinstance(value, list):
         raise problem("", "a name, numbers or a list of kernels", describe(value))
     numbers, shape = array(value)

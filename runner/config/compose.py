@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import yaml
@@ -56,6 +57,11 @@ class Composed:
     config: DictConfig
     overrides: list[str]
     problems: list[Problem]
+
+    @property
+    def mended(self) -> list[str]:
+        """The overrides of keys that the YAML doesn't spell out."""
+        return [text for text in self.overrides if text.startswith("++")]
 
 
 class _Globals:
@@ -157,7 +163,7 @@ class Composer:
         """
         if isinstance(error, OverrideParseException):
             bad = error.override
-            return _drop(overrides, bad), [_unreadable(bad, first_line(error))]
+            return _drop(overrides, bad), [_unreadable(bad)]
         parser = OverridesParser.create()
         keys = {text: parser.parse_override(text).key_or_group for text in overrides}
         if isinstance(error, MissingConfigException):
@@ -193,6 +199,10 @@ class Composer:
             rest = [t for t, k in keys.items() if k != match[1] or t[0] != "+"]
             if rest != overrides:
                 return rest, [_already_there(match[1])]
+        if match := re.match(r"In '([^']+)': Could not override '[^'@]+@", message):
+            expected = "'# @package _global_' as the first line of the file"
+            hint = "Without it, the file's contents and overrides belong to its own group."
+            raise problem(f"{match[1]}.yaml", expected, "another line", hint) from None
         return self._without_culprit(keys, error)
 
     def _without_missing(
@@ -239,7 +249,7 @@ class Composer:
         if isinstance(error, yaml.MarkedYAMLError):
             return unblamed  # the place in the file says more
         if not key:
-            return _unreadable(text, "nothing before the =")
+            return _unreadable(text)
         if options and value not in options:
             return self._unknown_option(key, value)
         return Problem(key, "a value that can be composed", f"'{value}'", f"{unblamed.got}.")
@@ -268,6 +278,31 @@ class Composer:
             did_you_mean(name, siblings),
         )
 
+    def jobs_of_sweep(self, overrides: Sequence[str]) -> list[list[str]]:
+        """The overrides of each job, in the order of Hydra's basic sweeper.
+
+        With another sweeper, which may choose values as it goes, the first job alone.
+
+        Raises:
+            ConfigError: an override that can't be read.
+        """
+        parser, choices = OverridesParser.create(self.hydra.config_loader), []
+        for text in overrides:
+            try:
+                (override,) = parser.parse_overrides([text])
+            except OverrideParseException:
+                raise ConfigError(_unreadable(text)) from None
+            values = [text]
+            if override.is_sweep_override():
+                key = text.partition("=")[0]
+                values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                if not values:
+                    raise problem(key, "at least one value", f"'{text.partition('=')[2]}'")
+            choices.append(values)
+        jobs = [list(words) for words in product(*choices)]
+        basic = not any(t.lstrip("+").startswith("hydra/sweeper=") for t in overrides)
+        return jobs if basic else jobs[:1]
+
     def options(self, group: str) -> list[str]:
         """Every config of a group, those of nested folders with their path."""
         if not group:
@@ -279,28 +314,12 @@ class Composer:
         return sorted(names)
 
 
-def first_of_sweep(overrides: Sequence[str]) -> list[str]:
-    """The overrides of a sweep's first job: ``seed=1,2,3`` becomes ``seed=1``.
-
-    Raises:
-        ConfigError: an override that can't be read.
-    """
-    parser, firsts = OverridesParser.create(), []
-    for text in overrides:
-        try:
-            (override,) = parser.parse_overrides([text])
-        except OverrideParseException as error:
-            raise ConfigError(_unreadable(text, first_line(error))) from None
-        if override.is_sweep_override():
-            value = next(iter(override.sweep_string_iterator()), "")
-            text = f"{text.partition('=')[0]}={value}"
-        firsts.append(text)
-    return firsts
-
-
-def _unreadable(text: str, why: str) -> Problem:
-    hint = "Write key=value; quote values with special characters: 'key=\"a value\"'."
-    return Problem(text, "an override that can be read", why, hint)
+def _unreadable(text: str) -> Problem:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        return Problem(text, "key=value", f"'{text}'")
+    hint = f"Quote what has spaces or special characters: '{key}=\"…\"'."
+    return Problem(key.lstrip("+"), "a value that can be read", f"'{value}'", hint)
 
 
 def _already_there(key: str) -> Problem:
@@ -319,7 +338,7 @@ def _from_hydra(error: Exception) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     if mark is not None:
         where = f"{mark.name}:{mark.line + 1}:{mark.column + 1}"
-        return problem(where, "YAML", str(getattr(error, "problem", error)))
+        return problem(where, "valid YAML", f"an error: {getattr(error, 'problem', error)}")
     cause = error.__cause__ or error
     return problem(
         "config", "a config that can be composed", first_line(cause) or first_line(error)

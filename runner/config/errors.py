@@ -63,6 +63,10 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     """``Did you mean 'photo'?``, or nothing when no option comes near."""
     by_lower = {option.lower(): option for option in options}
     near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    # A word that was cut short is near, however long the whole is: corr for correlation.
+    near = near or [
+        option for option in by_lower if len(word) > 2 and option.startswith(word.lower())
+    ]
     return f"Did you mean '{by_lower[near[0]]}'?" if near else ""
 
 

@@ -167,6 +167,14 @@ def _pick(marker: Menu, raw: object, path: str) -> tuple[object, list[Problem]]:
             rule = "a name of letters, digits and underscores that starts with a letter"
             problems.append(Problem(join(path, str(name)), rule, describe(name)))
             continue
+        others = [n for n, other in raw.items() if isinstance(other, dict) and "kind" in other]
+        if isinstance(value, dict) and "kind" not in value and others:
+            # Most likely an override of a layer whose name was mistyped.
+            options = one_of(menu.names(marker.package))
+            expected = f"{one_of(others)}, or for a new one a kind: {options}"
+            hint = did_you_mean(name, others)
+            problems.append(Problem(join(path, name), expected, f"'{name}' without a kind", hint))
+            continue
         picked[name], found = check_kind(marker.package, value, join(path, name))
         problems += found
     return picked, problems
@@ -195,7 +203,11 @@ def _problems(model: type[Spec], errors: list[ErrorDetails], path: str) -> Itera
     """
     by_field: dict[str, list[Problem]] = {}
     for error in errors:
-        location = [str(part) for part in error["loc"] if not _is_union_tag(part)]
+        *parts, last = error["loc"] or ("",)
+        # An unknown key may look like a tag, but it is what the complaint is about.
+        keep = error["type"] == "extra_forbidden" or not _is_union_tag(last)
+        location = [str(part) for part in parts if not _is_union_tag(part)]
+        location += [str(last)] if keep and last != "" else []
         where = join(path, ".".join(location))
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):

@@ -8,6 +8,7 @@ from pydantic import Field as Limited
 from pydantic import model_validator
 
 from runner.config.errors import problem
+from runner.config.spec import Count
 from runner.data import Data, Images
 from runner.geometry import Shape
 
@@ -25,8 +26,8 @@ class Bar(Data):
         transpose: lay the bar across: rows and columns of the finished image change places.
     """
 
-    height: Annotated[int, Limited(ge=1)] = 6
-    width: Annotated[int, Limited(ge=1)] = 8
+    height: Count = 6
+    width: Count = 8
     start: Annotated[int, Limited(ge=0)] = 2
     stop: Annotated[int, Limited(ge=0)] = 6
     background: Annotated[float, Limited(ge=0, le=1)] = 1.0

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field as Limited
-
+from runner.config.spec import Count
 from runner.data import Data, Images
 from runner.geometry import Shape
-
-Positive = Annotated[int, Limited(ge=1)]
 
 
 class Blank(Data):
@@ -23,11 +18,11 @@ class Blank(Data):
         images: how many.
     """
 
-    channels: Positive = 1
-    height: Positive = 28
-    width: Positive = 28
+    channels: Count = 1
+    height: Count = 28
+    width: Count = 28
     value: float = 0.0
-    images: Positive = 1
+    images: Count = 1
 
     def shape(self) -> Shape:
         """As given."""

@@ -40,7 +40,7 @@ class Conv(Layer):
         dilation: distance between the kernel's elements.
         groups: channel groups convolved separately; ``depthwise`` is one group per channel.
         bias: whether a learnable bias is added, or its values. Default: yes, unless `weight`
-            gives the kernel itself.
+            gives the kernel itself; with such a kernel, ``true`` starts it at zero.
         mode: ``correlation`` slides the kernel as written (the book, 6.2.1), ``convolution``
             flips it first, as mathematics does (6.2.5).
         weight: an initializer, a kernel of the bank, numbers, or a list of kernels stacked into
@@ -97,7 +97,7 @@ class Conv(Layer):
         geometry = self.geometry(x)
         channels = self._channels(x, geometry)
         if isinstance(self.bias, tuple) and len(self.bias) not in (1, channels):
-            raise problem("bias", f"{channels} numbers, or one for all", str(len(self.bias)))
+            raise problem("bias", f"one number for all, or {channels}", str(len(self.bias)))
         check_window(x, geometry.kernel, geometry.extent, geometry.padding)
         self._check_pad_mode(x, geometry)
         return Shape(channels, *geometry.output_size(x.size))
@@ -202,7 +202,9 @@ class Conv(Layer):
         weight = modules.draw(self.weight, shape, generator)
         bias = None
         if self.has_bias:
-            given = self.bias if isinstance(self.bias, tuple) else None
+            # Beside a kernel that is given, a bias drawn at random would only be in the way.
+            zero = (0.0,) if isinstance(self.weight, Kernels) else None
+            given = self.bias if isinstance(self.bias, tuple) else zero
             bias = modules.draw_bias(given, weight, generator)
         return modules.Conv2d(
             weight,

@@ -22,8 +22,13 @@ def layer_outputs(run: Run) -> dict[str, Any]:
     model, y = run.model.eval(), run.x
     outputs = {}
     with torch.no_grad(), run.progress(len(model), "forward") as advance:
-        for name, layer in model.named_children():
+        for row, (name, layer) in zip(run.plan.rows, model.named_children(), strict=True):
             y = layer(y)
+            if y.shape[1:] != row.output.dims:
+                raise RuntimeError(
+                    f"stack.layers.{name}: planned an output of {row.output}, computed "
+                    f"{'×'.join(map(str, y.shape[1:]))}; the layer's output_shape is wrong"
+                )
             outputs[name] = y.double().cpu().numpy()
             advance(name)
     return outputs
@@ -35,7 +40,7 @@ def channel_titles(run: Run, name: str, count: int) -> list[str]:
     weight = getattr(layer, "weight", None)
     if isinstance(weight, Kernels) and len(weight.labels) == count:
         return [f"{name}: {label}" for label in weight.labels]
-    return [name] if count == 1 else [f"{name}, channel {c} of {count}" for c in range(count)]
+    return [name] if count == 1 else [f"{name}, channel {c}" for c in range(count)]
 
 
 def save_outputs(run: Run) -> None:

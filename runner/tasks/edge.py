@@ -26,7 +26,12 @@ from runner.tracking import pictures
 Map = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-FOUND = {"nothing": (255, 255, 255), "found": (60, 160, 80), "false": (210, 60, 50)}
+FOUND = {
+    "nothing": (255, 255, 255),
+    "found": (60, 160, 80),
+    "false": (210, 60, 50),
+    "missed": (70, 120, 210),
+}
 
 
 class Edge(Task):
@@ -69,7 +74,7 @@ class Edge(Task):
         save_outputs(run)
         maps = next(reversed(run.outputs.values()), run.images.x)
         magnitude, direction = combine(maps)
-        detected = self._detect(magnitude)
+        detected = self._detect(magnitude, self._noise(run))
         run.outputs.update(magnitude=magnitude, detected=detected)
 
         metrics: dict[str, Any] = {"output_shape": list(maps.shape)}
@@ -83,9 +88,16 @@ class Edge(Task):
         self._draw(run, maps, magnitude, direction, detected)
         return metrics
 
-    def _detect(self, magnitude: Map) -> Mask:
+    def _detect(self, magnitude: Map, noise: float) -> Mask:
         largest = 1.0 if self.absolute else magnitude.max(axis=(1, 2), keepdims=True)
-        return (magnitude > 0) & (magnitude >= self.threshold * largest)
+        return (magnitude > noise) & (magnitude >= self.threshold * largest)
+
+    def _noise(self, run: Run) -> float:
+        """What rounding alone can leave where an image is flat: a fraction of it is no edge."""
+        import torch
+
+        eps = torch.finfo(getattr(torch, run.dtype)).eps
+        return float(8 * eps * np.abs(run.images.x).max())
 
     def _draw(
         self, run: Run, maps: Map, magnitude: Map, direction: Map | None, detected: Mask
@@ -125,6 +137,7 @@ class Edge(Task):
             return pictures.marked(kinds, title, {"no edge": (0, 0, 0), "edge": (255, 255, 255)})
         lattice = Lattice.of(run.images.regions[i], run.plan, detected.shape, self.tolerance)
         kinds[detected & ~lattice.near_truth()] = 2
+        kinds[~detected & lattice.near_missed(detected)] = 3
         return pictures.marked(kinds, title, FOUND)
 
 
@@ -182,10 +195,16 @@ class Lattice:
         return near
 
     def reached(self, detected: Mask) -> Mask:
-        """Which true edges lie within the tolerance of a detection; a list of truths."""
+        """Which positions lie within the tolerance of a detection."""
         grid = np.zeros_like(self.truth)
         grid[np.ix_(self.rows, self.columns)] = detected
-        return _grow(grid, self.radius)[self.truth]
+        return _grow(grid, self.radius)
+
+    def near_missed(self, detected: Mask) -> Mask:
+        """Which outputs lie within the tolerance of a true edge that no detection reaches."""
+        missed = _grow(self.truth & ~self.reached(detected), self.radius)
+        near: Mask = missed[np.ix_(self.rows, self.columns)]
+        return near
 
 
 @dataclass
@@ -210,7 +229,7 @@ class Score:
         score = Score()
         for labels, found in zip(regions, detected, strict=True):
             lattice = Lattice.of(labels, plan, found.shape, tolerance)
-            reached = lattice.reached(found)
+            reached = lattice.reached(found)[lattice.truth]
             score.hits += int((found & lattice.near_truth()).sum())
             score.detections += int(found.sum())
             score.reached += int(reached.sum())

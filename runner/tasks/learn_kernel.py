@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 from pydantic import Field as Limited
+from pydantic import model_validator
 
 from runner.config.errors import ConfigError, problem
 from runner.config.spec import Spec
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+WITH_MOMENTUM = ("sgd", "rmsprop")
 DIVERGED = 1e6
 """Learning is stopped when the loss has grown by this factor: it won't come back."""
 
@@ -63,6 +65,17 @@ class Optimizer(Spec):
     momentum: Annotated[float, Limited(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Limited(ge=0)] = 0.0
 
+    @model_validator(mode="after")
+    def _momentum_has_a_use(self) -> Optimizer:
+        if self.momentum and self.name not in WITH_MOMENTUM:
+            raise problem(
+                "momentum",
+                f"0 with {self.name}",
+                f"{self.momentum:g}",
+                "Only " + " and ".join(WITH_MOMENTUM) + " have one.",
+            )
+        return self
+
     def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
         """The torch optimizer."""
         from torch import optim
@@ -75,7 +88,7 @@ class Optimizer(Spec):
             "adagrad": optim.Adagrad,
         }
         options: dict[str, float] = {"lr": self.lr, "weight_decay": self.weight_decay}
-        if self.name in ("sgd", "rmsprop"):
+        if self.name in WITH_MOMENTUM:
             options["momentum"] = self.momentum
         trainable = [p for p in parameters if p.requires_grad]
         optimizer: optim.Optimizer = kinds[self.name](trainable, **options)
@@ -157,8 +170,10 @@ class LearnKernel(Task):
         with torch.no_grad():
             wanted = target(x)
         film = Film(run, self.log_every or max(1, self.steps // 50), target.weight)
-        losses = self._learn(run, model, x, wanted, film)
-        save_weights(run, model)
+        try:
+            losses = self._learn(run, model, x, wanted, film)
+        finally:
+            save_weights(run, model)  # also what was learned until an interruption
         run.tracker.image("kernel/forming", film.sheet())
         with torch.no_grad():
             y = model(x)
@@ -254,8 +269,11 @@ class Film:
         self.run.tracker.histogram(f"weights/{self.name}", values, step)
 
     def sheet(self) -> Image:
-        """Frames evenly spread over the steps, then the target."""
-        chosen = np.linspace(0, len(self.frames) - 1, min(len(self.frames), 11)).round().astype(int)
+        """At most eleven frames, then the target."""
+        last = len(self.frames)
+        # Most happens in the first steps, so frames thin out geometrically.
+        spread = np.geomspace(1, last, 11) if last > 11 else np.arange(1, last + 1)
+        chosen = np.unique(spread.round().astype(int)) - 1
         panels = [
             kernel_picture(values, f"step {step}", self.scale)
             for step, values in (self.frames[i] for i in chosen)

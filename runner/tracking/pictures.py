@@ -47,8 +47,12 @@ def signed(values: Array, title: str, scale: float | None = None) -> Image.Image
         scale: the number drawn in full colour; default: the largest magnitude.
     """
     scale = symmetric_scale([values]) if scale is None else scale
-    more = " or {}" if np.nanmax(np.abs(values), initial=0) > scale * 1.0001 else ""
-    labels = (f"{-scale:.3g}{more.format('less')}", "0", f"{scale:.3g}{more.format('more')}")
+    less, more = np.any(values < -1.0001 * scale), np.any(values > 1.0001 * scale)
+    labels = (
+        f"{-scale:.3g}{' or less' if less else ''}",
+        "0",
+        f"{scale:.3g}{' or more' if more else ''}",
+    )
     with np.errstate(invalid="ignore"):
         position = (np.clip(values / scale, -1, 1) + 1) / 2 * (len(BLUE_TO_RED) - 1)
     stops = np.arange(len(BLUE_TO_RED))
@@ -66,10 +70,14 @@ def signed(values: Array, title: str, scale: float | None = None) -> Image.Image
 def brightness(values: Array, title: str, scale: float | None = None) -> Image.Image:
     """A map without signs, h × w: black at zero, white at `scale` (default: the maximum)."""
     scale = symmetric_scale([values]) if scale is None else scale
+    more = np.any(values > 1.0001 * scale)
     gray = np.clip(np.nan_to_num(values) / scale, 0, 1)[..., None].repeat(3, axis=-1) * 255
     ramp = np.array([(0, 0, 0), (255, 255, 255)], dtype=np.float64)
     return _panel(
-        gray, title, values, bar=partial(_scale, colours=ramp, labels=("0", f"{scale:.3g}"))
+        gray,
+        title,
+        values,
+        bar=partial(_scale, colours=ramp, labels=("0", f"{scale:.3g}{' or more' if more else ''}")),
     )
 
 
@@ -190,12 +198,14 @@ def _write_numbers(picture: Image.Image, values: Array, factor: int) -> None:
     for (row, column), value in np.ndenumerate(values):
         centre = (column * factor + factor / 2, row * factor + factor / 2)
         pixel = picture.getpixel((column * factor, row * factor))
-        dark = isinstance(pixel, tuple) and sum(pixel[:3]) < 330
+        dark = isinstance(pixel, tuple) and np.dot(pixel[:3], (0.299, 0.587, 0.114)) < 150
         draw.text(centre, short_number(float(value)), PAPER if dark else INK, font, anchor="mm")
 
 
 def short_number(value: float) -> str:
-    """At most five characters or so: ``−1``, ``0.25``, ``1e+06``."""
+    """At most five characters or so: ``−1``, ``0.25``, ``1e+06``, ``6e-08``."""
+    if 0 < abs(value) < 0.005:
+        return f"{value:.0e}"
     text = f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.3g}"
     return text.replace("-0", "0") if float(text) == 0 else text
 
