@@ -19,7 +19,7 @@ from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
 from runner.config.compose import CONFIG_NAME, config_folder
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import ConfigError, SweepFailed, problem
 from runner.terminal import print_error, print_problems
 
 DONE, FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
@@ -42,6 +42,9 @@ def main() -> NoReturn:
     except SystemExit as stop:
         _print_notes(stop)
         raise
+    except SweepFailed as error:
+        print_error(str(error))
+        code = FAILED
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

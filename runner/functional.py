@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from runner.autograd import convolve, pool
 from runner.config.errors import ConfigError, one_of, problem
 from runner.config.spec import check
-from runner.geometry import ConvGeometry, PoolGeometry, Shape, elements
+from runner.geometry import Shape, elements
 from runner.layers import Layer
 from runner.layers.conv import Conv
 from runner.layers.pool import Pool
-from runner.ops import ConvOp, Ops, PoolOp, conv_op, pool_op
+from runner.ops import Ops, conv_op, pool_op
 from runner.plan import ITEM_BYTES
 
 MOST = 2**40
@@ -143,83 +142,6 @@ def pool2d(
     _check_size(layer, x, shape)
     layer.check_operator(shape, Ops(), _dtype(x), x.device.type, "op")
     return pool(pool_op(op), x, mode, geometry)
-
-
-def convolve(
-    op: ConvOp,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    geometry: ConvGeometry,
-    pad_mode: str = "zeros",
-    flip: bool = False,
-) -> Tensor:
-    """Compute a convolution whose arguments are known to be valid.
-
-    Layers were validated when the stack was planned; they come here directly.
-    """
-    if flip:
-        weight = weight.flip(2, 3)
-    if pad_mode != "zeros" and any(geometry.padding):
-        top, bottom, left, right = geometry.padding
-        x = F.pad(x, (left, right, top, bottom), mode=pad_mode)
-        geometry = ConvGeometry(
-            geometry.kernel, geometry.stride, (0, 0, 0, 0), geometry.dilation, geometry.groups
-        )
-    if op.own_gradient:
-        return op.forward(x, weight, bias, geometry)
-    y: Tensor = _Convolve.apply(x, weight, bias, op, geometry)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
-    return y
-
-
-def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
-    """Pool with arguments that are known to be valid."""
-    if op.own_gradient:
-        return op.forward(x, mode, geometry)
-    y: Tensor = _Pool.apply(x, mode, op, geometry)  # type: ignore[no-untyped-call]  # as above
-    return y
-
-
-class _Convolve(torch.autograd.Function):
-    """Joins an operator's forward and its two gradients for autograd."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, op: ConvOp, geometry: ConvGeometry
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.op, ctx.geometry = op, geometry
-        return op.forward(x, weight, bias, geometry)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        x, weight = ctx.saved_tensors
-        wants_x, wants_weight, wants_bias, *_ = ctx.needs_input_grad
-        return (
-            ctx.op.input_gradient(grad, x, weight, ctx.geometry) if wants_x else None,
-            ctx.op.weight_gradient(grad, x, weight, ctx.geometry) if wants_weight else None,
-            grad.sum(dim=(0, 2, 3)) if wants_bias else None,
-            None,
-            None,
-        )
-
-
-class _Pool(torch.autograd.Function):
-    """Joins an operator's pooling and its gradient for autograd."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mode: str, op: PoolOp, geometry: PoolGeometry) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.mode, ctx.op, ctx.geometry = mode, op, geometry
-        return op.forward(x, mode, geometry)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (x,) = ctx.saved_tensors
-        return ctx.op.input_gradient(grads[0], x, ctx.mode, ctx.geometry), None, None, None
 
 
 def _layer(spec: type[Any], **fields: object) -> Any:

@@ -15,7 +15,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from runner.config.compose import CONFIG_NAME, Composed, Composer
-from runner.config.errors import ConfigError, Problem
+from runner.config.errors import ConfigError, Problem, SweepFailed
 from runner.config.plain import plain
 from runner.execute import Prepared, Result, execute, prepare, record_failure
 from runner.job import Job
@@ -91,7 +91,7 @@ def launch_sweep(
         SweepFailed: some jobs failed; the others ran.
     """
     results: list[Result] = []
-    failed: list[int] = []
+    failed: list[str] = []
 
     def task(task_config: DictConfig) -> None:
         hydra = HydraConfig.get()
@@ -104,8 +104,9 @@ def launch_sweep(
             result = _execute(prepared, directory, task_config, command, Terminal(quiet=True))
         except Exception as error:
             record_failure(directory, error)
-            failed.append(hydra.job.num)
-            terminal.failure(error)
+            reason = f"{type(error).__name__}: {error}"
+            failed.append(f"#{hydra.job.num} {reason}")
+            terminal.line(f"   FAILED  {reason}", "red")
         else:
             results.append(result)
             terminal.summary(result.metrics, result.outcomes)
@@ -121,14 +122,9 @@ def launch_sweep(
         finally:
             Terminal().where(directory, any(result.events for result in results))
     if failed:
-        numbers = ", ".join(f"#{n}" for n in failed)
         count = len(failed) + len(results)
-        raise SweepFailed(f"{len(failed)} of {count} jobs failed: {numbers}")
+        raise SweepFailed("\n  ".join([f"{len(failed)} of {count} jobs failed:", *failed]))
     return results
-
-
-class SweepFailed(RuntimeError):
-    """Some jobs of a sweep failed; each job's directory says why."""
 
 
 def _preflight(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Composed]:

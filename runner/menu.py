@@ -68,6 +68,7 @@ def load(package: str, name: str, contract: type[T]) -> type[T]:
     entry = find(package, name, contract)
     if entry is None:
         raise TypeError(
-            f"{package}.{name} defines no spec; {package}/__init__.py says what it must define"
+            f"{package}.{name} defines no {contract.__name__}; "
+            f"the first lines of {package.replace('.', '/')}/__init__.py say what it must define"
         )
     return entry

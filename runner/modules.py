@@ -7,7 +7,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from runner import functional
+from runner import autograd
 from runner.geometry import ConvGeometry, PoolGeometry
 from runner.ops import conv_op, pool_op
 from runner.weights import Initializer, Kernels
@@ -42,7 +42,7 @@ class Conv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve n × c_in × h × w to n × c_out × oh × ow."""
-        return functional.convolve(
+        return autograd.convolve(
             self._op, x, self.weight, self.bias, self.geometry, self.pad_mode, self.flip
         )
 
@@ -65,7 +65,7 @@ class Pool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool n × c × h × w to n × c × oh × ow."""
-        return functional.pool(self._op, x, self.mode, self.geometry)
+        return autograd.pool(self._op, x, self.mode, self.geometry)
 
     def extra_repr(self) -> str:
         """The mode and the operator, for `print(model)`."""

@@ -114,11 +114,6 @@ class Terminal:
             if not outcome.holds:
                 self.line(f"   {outcome.metric}: {outcome.failure}", "red")
 
-    def failure(self, error: Exception) -> None:
-        """One job of a sweep that failed."""
-        text = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
-        self.line(f"   FAILED  {text}", "red")
-
     def where(self, directory: Path, tensorboard: bool) -> None:
         """Where the results are, and how to look at them."""
         if directory.is_relative_to(Path.cwd()):

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-COMMAND = [sys.executable, "-m", "runner"]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A process that is over."""
-
-    rc: int
-    stdout: str
-    stderr: str
-    seconds: float
+from shell import COMMAND, Finished
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import COMMAND, Finished
+from shell import COMMAND, Finished
 
 from runner.tracking.directory import state
 
@@ -227,8 +227,11 @@ def test_terminal_of_80_columns(workplace: Path) -> None:
     rc, shown = in_terminal(words, workplace)
     assert rc == 3
     plain = [ESCAPE.sub("", line).rstrip() for line in re.split(r"[\r\n]+", shown)]
-    assert max(map(len, plain)) <= 80
+    # Paths and commands stay whole, so that they can be copied; all else fits.
+    assert max(len(line) for line in plain if "outputs/" not in line) <= 80
     assert any("FAILS" in line for line in plain)
+    (command,) = [line for line in plain if line.startswith("TensorBoard")]
+    assert re.fullmatch(r"TensorBoard  tensorboard --host 127.0.0.1 --logdir outputs/\S+", command)
 
     rc, shown = in_terminal(["stack=lenett"], workplace)
     assert rc == 2
@@ -276,7 +279,7 @@ def test_sweep(cli: Callable[..., Finished], workplace: Path) -> None:
 
     unreadable = cli("-m", "seed=[")
     assert unreadable.rc == 2
-    assert "seed=[: expected an override that can be read" in unreadable.stderr
+    assert "seed: expected a value that can be read, got '['" in unreadable.stderr
 
 
 def test_failing_job_does_not_end_the_sweep(cli: Callable[..., Finished], workplace: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import runner
-from runner.config.compose import config_folder, first_of_sweep
+from runner.config.compose import Composer, config_folder
 from runner.plan import Plan
 
 FOLDER = config_folder()
@@ -110,7 +110,8 @@ def test_file_is_data_with_a_header_that_can_be_tried(path: Path, sources: dict[
         if words == ["--help"]:
             continue
         if words[0] == "-m":
-            words = first_of_sweep(words[1:])
+            with Composer() as composer:
+                words = composer.jobs_of_sweep(words[1:])[0]
         plan(words, sources)
 
 

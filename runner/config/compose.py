@@ -316,7 +316,7 @@ class Composer:
 
 def _unreadable(text: str) -> Problem:
     key, equals, value = text.partition("=")
-    if not equals or not key:
+    if not equals or not re.fullmatch(r"[^\s=]+", key):
         return Problem(text, "key=value", f"'{text}'")
     hint = f"Quote what has spaces or special characters: '{key}=\"…\"'."
     return Problem(key.lstrip("+"), "a value that can be read", f"'{value}'", hint)

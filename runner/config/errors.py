@@ -47,6 +47,10 @@ class ConfigError(ValueError):
         return ConfigError(*(replace(p, path=join(prefix, p.path)) for p in self.problems))
 
 
+class SweepFailed(RuntimeError):
+    """Some jobs of a sweep failed: which, and why."""
+
+
 def join(prefix: str, path: str) -> str:
     """Join two dotted paths, either of which may be empty."""
     if path.startswith("["):

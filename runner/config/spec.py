@@ -167,7 +167,7 @@ def _pick(marker: Menu, raw: object, path: str) -> tuple[object, list[Problem]]:
             rule = "a name of letters, digits and underscores that starts with a letter"
             problems.append(Problem(join(path, str(name)), rule, describe(name)))
             continue
-        others = [n for n, other in raw.items() if isinstance(other, dict) and "kind" in other]
+        others = [str(n) for n, other in raw.items() if isinstance(other, dict) and "kind" in other]
         if isinstance(value, dict) and "kind" not in value and others:
             # Most likely an override of a layer whose name was mistyped.
             options = one_of(menu.names(marker.package))

@@ -71,9 +71,9 @@ def claim(wanted: str, key: str) -> Path:
     if not wanted:
         raise problem(key, "a directory", "an empty name", f"Leave {key} out for the default.")
     base = Path(wanted).absolute()
-    if base.is_file():
-        raise problem(key, "a directory", f"'{wanted}', which is a file")
     try:
+        if base.is_file():
+            raise problem(key, "a directory", f"'{wanted}', which is a file")
         base.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(10_000):
             path = base.with_name(f"{base.name}-{attempt}") if attempt else base

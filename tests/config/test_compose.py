@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import runner
-from runner.config.compose import Composer, config_folder, first_of_sweep
+from runner.config.compose import Composer, config_folder
 from runner.config.errors import ConfigError
 from runner.config.plain import plain
 from runner.launch import check
@@ -124,7 +124,7 @@ def test_many_mistakes_are_one_answer() -> None:
             "data.height",
             "tsk",
             "threds",
-            "x=[",
+            "x",
             "ops",
             "memory_limit_gib",
             "hydra.run.dri",
@@ -174,12 +174,12 @@ def test_keys_that_only_the_spec_knows_need_no_plus() -> None:
         ("task=", "task: expected one of edge, forward, learn_kernel, plan, got nothing."),
         ("task=null", "task: expected one of edge, forward, learn_kernel, plan, got 'null'."),
         ("stack=3", "stack: expected one of "),
-        ("seed", "seed: expected an override that can be read, got"),
-        ("=3", "=3: expected an override that can be read, got nothing before the =."),
-        ("seed=[", "seed=[: expected an override that can be read, got"),
-        ("seed='a", "seed='a: expected an override that can be read, got"),
-        ("se ed=1", "se ed=1: expected an override that can be read, got"),
-        ("data.values={a", "Write key=value; quote values with special characters"),
+        ("seed", "seed: expected key=value, got 'seed'."),
+        ("=3", "=3: expected key=value, got '=3'."),
+        ("seed=[", "seed: expected a value that can be read, got '['. Quote what has"),
+        ("seed='a", "seed: expected a value that can be read, got ''a'. Quote what has"),
+        ("se ed=1", "se ed=1: expected key=value, got 'se ed=1'."),
+        ("data.values={a", "data.values: expected a value that can be read, got '{a'. Quote"),
         ("data=mnist", "data.folder: expected a value, got nothing (???). Give it: data.folder=…."),
         ("seed=???", "seed: expected a value, got nothing (???). Give it: seed=…."),
         ("seed=${nope}", "seed: expected an interpolation that leads somewhere, got"),
@@ -237,11 +237,13 @@ def test_calls_in_a_file_of_ones_own_are_refused(tmp_path: Path) -> None:
 def test_broken_yaml_is_located(content: str, line: int, column: int, tmp_path: Path) -> None:
     mine = folder(tmp_path, stack__mine=content)
     (complaint,) = complaints("stack=mine", config_dir=mine)
-    assert complaint.startswith(f"{mine}/stack/mine.yaml:{line}:{column}: expected YAML, got ")
+    assert complaint.startswith(
+        f"{mine}/stack/mine.yaml:{line}:{column}: expected valid YAML, got an error: "
+    )
     # What else is wrong is said too, but what was meant for this file can't be judged.
     words = ("stack=mine", "stack.layers.x.kernel=0", "x=[", "dtype=nope")
     found = [c.partition(": ")[0] for c in complaints(*words, config_dir=mine)]
-    assert found == ["x=[", f"{mine}/stack/mine.yaml:{line}:{column}", "dtype"]
+    assert found == ["x", f"{mine}/stack/mine.yaml:{line}:{column}", "dtype"]
 
 
 def test_file_that_is_no_text_is_blamed_on_who_asked_for_it(tmp_path: Path) -> None:
@@ -312,18 +314,26 @@ def test_command_line_beats_experiment_beats_task(tmp_path: Path) -> None:
     assert chosen("seed=3", "stack=edge_vertical", "experiment=mine")[::2] == (["conv"], 3)
 
 
-def test_first_of_a_sweep() -> None:
-    words = ["seed=3,4", "stack=lenet,pair", "data.height=range(5,9)", "dtype=float32", "~expect"]
-    assert first_of_sweep(words) == [
-        "seed=3",
-        "stack=lenet",
-        "data.height=5",
-        "dtype=float32",
-        "~expect",
-    ]
-    assert first_of_sweep(["data.values=[[1,2],[3,4]]"]) == ["data.values=[[1,2],[3,4]]"]
-    with pytest.raises(ConfigError, match="expected an override that can be read"):
-        first_of_sweep(["seed=["])
+def test_jobs_of_a_sweep() -> None:
+    words = ["seed=3,4", "stack=lenet,pair", "data.height=range(5,7)", "dtype=float32", "~expect"]
+    with Composer() as composer:
+        jobs = composer.jobs_of_sweep(words)
+        assert len(jobs) == 2 * 2 * 2
+        # The last varies fastest, as in Hydra's basic sweeper.
+        assert jobs[0] == ["seed=3", "stack=lenet", "data.height=5", "dtype=float32", "~expect"]
+        assert jobs[1] == ["seed=3", "stack=lenet", "data.height=6", "dtype=float32", "~expect"]
+        assert jobs[-1] == ["seed=4", "stack=pair", "data.height=6", "dtype=float32", "~expect"]
+        assert composer.jobs_of_sweep(["data.values=[[1,2],[3,4]]"]) == [
+            ["data.values=[[1,2],[3,4]]"]
+        ]
+        assert composer.jobs_of_sweep(["stack=glob(kernel_*)"]) == [
+            ["stack=kernel_1x2"],
+            ["stack=kernel_3x3"],
+        ]
+        with pytest.raises(ConfigError, match=r"seed: expected a value that can be read, got '\['"):
+            composer.jobs_of_sweep(["seed=["])
+        with pytest.raises(ConfigError, match=r"stack: expected at least one value, got 'glob\(z"):
+            composer.jobs_of_sweep(["stack=glob(z*)"])
 
 
 def test_composing_leaves_hydra_as_it_was() -> None:

@@ -142,7 +142,7 @@ class TestMenus:
                 "stack.layers.a.channels",
                 "stack.layers.a.paddng",
                 "stack.layers.b.kind",
-                "stack.layers.c.kind",
+                "stack.layers.c",
                 "stack.layers.d",
                 "stack.layers.e.kind",
                 "stack.layers.2g",
@@ -155,7 +155,7 @@ class TestMenus:
         )
         assert by_path["stack.layers.a.paddng"].hint == "Did you mean 'padding'?"
         assert by_path["stack.layers.b.kind"].hint == "Did you mean 'pool'?"
-        assert by_path["stack.layers.c.kind"].got == "nothing (null)"
+        assert by_path["stack.layers.c"].got == "'c' without a kind"
         assert by_path["stack.layers.d"].expected.startswith("a mapping with kind: one of activ")
         assert by_path["stack.layers.2g"].expected == (
             "a name of letters, digits and underscores that starts with a letter"

@@ -245,7 +245,7 @@ def test_random_shapes_neither_touch_nor_vanish(
             "data.placement: expected one of auto, fixed, random, got 'randm' (text). "
             "Did you mean 'random'?",
         ),
-        ({"noise": -0.1}, "data.noise: expected at least 0.0, got -0.1."),
+        ({"noise": -0.1}, "data.noise: expected at least 0, got -0.1."),
         ({"images": 0}, "data.images: expected at least 1, got 0."),
     ],
 )

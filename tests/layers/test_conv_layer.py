@@ -197,7 +197,7 @@ class TestBias:
         assert one.build(Shape(1, 5, 5), Ops(), torch.Generator()).bias.tolist() == [0.5] * 3
 
     def test_too_many_numbers(self):
-        with pytest.raises(ConfigError, match="bias: expected 2 numbers, or one for all, got 3"):
+        with pytest.raises(ConfigError, match="bias: expected one number for all, or 2, got 3"):
             conv(channels=2, kernel=3, bias=[1, 2, 3]).output_shape(Shape(1, 5, 5))
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from runner import functional, menu
+from runner import autograd, menu
 from runner.geometry import ConvGeometry, PoolGeometry
 from runner.ops import ConvOp, PoolOp, conv_op, pool_op
 
@@ -82,7 +82,7 @@ class Conv:
             geometry = ConvGeometry((weight.shape[2], weight.shape[3]))
         assert isinstance(geometry, ConvGeometry)
         there = [None if t is None else t.to(self.device) for t in (x, weight, bias)]
-        return functional.convolve(self.op, *there, geometry).cpu()  # type: ignore[arg-type]
+        return autograd.convolve(self.op, *there, geometry).cpu()  # type: ignore[arg-type]
 
     def can(self, geometry: ConvGeometry, dtype: str = "float64") -> bool:
         return not self.op.unsupported(geometry, dtype, self.device)
@@ -97,7 +97,7 @@ class Pool:
     device: str = "cpu"
 
     def __call__(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
-        return functional.pool(self.op, x.to(self.device), mode, geometry).cpu()
+        return autograd.pool(self.op, x.to(self.device), mode, geometry).cpu()
 
     def can(self, geometry: PoolGeometry, mode: str, dtype: str = "float64") -> bool:
         return not self.op.unsupported(geometry, mode, dtype, self.device)
@@ -177,7 +177,7 @@ CONV_CASES = [
 
 def conv_loops(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
     """The specification, in float64."""
-    return functional.convolve(
+    return autograd.convolve(
         conv_op("loops"),
         x.double(),
         weight.double(),
@@ -342,7 +342,7 @@ MODES = ["max", "avg", "min"]
 
 def pool_loops(x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
     """The specification, in float64."""
-    return functional.pool(pool_op("loops"), x.double(), mode, geometry)
+    return autograd.pool(pool_op("loops"), x.double(), mode, geometry)
 
 
 def pool_small_integers(subject: Pool, case: PoolCase, mode: str) -> None:

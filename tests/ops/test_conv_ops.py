@@ -22,7 +22,7 @@ from checker import (
 )
 from torch import Tensor
 
-from runner.functional import convolve
+from runner.autograd import convolve
 from runner.geometry import ConvGeometry
 from runner.ops import conv_op
 

@@ -21,7 +21,7 @@ from checker import (
 )
 from torch import Tensor
 
-from runner.functional import convolve
+from runner.autograd import convolve
 from runner.geometry import ConvGeometry, PoolGeometry
 from runner.ops import conv_op, pool_op
 

@@ -110,8 +110,13 @@ def test_json_is_strict_and_readable(tmp_path: Path) -> None:
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
     wanted = str(tmp_path / "deep" / "er" / "run")
     assert [claim(wanted, "key").name for _ in range(3)] == ["run", "run-1", "run-2"]
+
+
+def test_a_file_is_not_taken_for_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert claim(str(tmp_path / "file"), "key").name == "file-1"
+    with pytest.raises(ConfigError, match=r"key: expected a directory, got .*, which is a file"):
+        claim(str(tmp_path / "file"), "key")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_relative_names_start_here(workplace: Path) -> None:
