@@ -195,19 +195,26 @@ def _panel(
 
 def _write_numbers(picture: Image.Image, values: Array, factor: int) -> None:
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(NUMBER_SIZE)
+    scale = symmetric_scale([values])
     for (row, column), value in np.ndenumerate(values):
         centre = (column * factor + factor / 2, row * factor + factor / 2)
         pixel = picture.getpixel((column * factor, row * factor))
         dark = isinstance(pixel, tuple) and np.dot(pixel[:3], (0.299, 0.587, 0.114)) < 150
-        draw.text(centre, short_number(float(value)), PAPER if dark else INK, font, anchor="mm")
+        draw.text(
+            centre, short_number(float(value), scale), PAPER if dark else INK, font, anchor="mm"
+        )
 
 
-def short_number(value: float) -> str:
-    """At most five characters or so: ``−1``, ``0.25``, ``1e+06``, ``6e-08``."""
-    if 0 < abs(value) < 0.005:
+def short_number(value: float, scale: float = 1.0) -> str:
+    """At most five characters or so: ``−1``, ``0.25``, ``1e+06``, ``6e-08``.
+
+    Beside numbers as large as `scale`, what would round to nothing is a plain ``0``.
+    """
+    if abs(value) < 0.005 * min(scale, 1):
+        return "0"
+    if abs(value) < 0.005:
         return f"{value:.0e}"
-    text = f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.3g}"
-    return text.replace("-0", "0") if float(text) == 0 else text
+    return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.3g}"
 
 
 def _scale(width: int, colours: Array, labels: Sequence[str]) -> Image.Image:

@@ -186,8 +186,14 @@ def test_sheet_keeps_every_panel() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1.0, "1"), (-1.0, "-1"), (0.25, "0.25"), (-0.001, "-1e-03"), (0.0, "0"), (1e6, "1e+06"),
+    [(1.0, "1"), (-1.0, "-1"), (0.25, "0.25"), (-0.001, "0"), (0.0, "0"), (1e6, "1e+06"),
      (123.4, "123"), (-0.5, "-0.5"), (99.999, "100")],
 )  # fmt: skip
 def test_short_numbers(value: float, text: str) -> None:
     assert short_number(value) == text
+
+
+def test_numbers_that_are_all_small_are_not_written_as_zero() -> None:
+    assert short_number(-0.001, scale=0.002) == "-1e-03"
+    assert short_number(6e-8, scale=6e-8) == "6e-08"
+    assert short_number(1e-5, scale=0.01) == "0"  # a thousandth of the largest
