@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +156,24 @@ def record_failure(directory: Path, error: Exception) -> None:
         home = RunDirectory(directory, environment())
         home.mark("FAILED", _reason(error))
         home.release()
+
+
+@contextmanager
+def host_settings() -> Iterator[None]:
+    """Leave torch's process-wide settings as a notebook had them before the run."""
+    torch = sys.modules.get("torch")
+    if torch is None:  # nobody has set anything yet
+        yield
+        return
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    exactness = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
+        matmul.allow_tf32, cudnn.allow_tf32 = exactness
 
 
 def _set_up_torch(job: Job) -> str:

@@ -17,7 +17,14 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from runner.config.compose import CONFIG_NAME, Composed, Composer
 from runner.config.errors import ConfigError, Problem, SweepFailed
 from runner.config.plain import plain
-from runner.execute import Prepared, Result, execute, prepare, record_failure
+from runner.execute import (
+    Prepared,
+    Result,
+    execute,
+    host_settings,
+    prepare,
+    record_failure,
+)
 from runner.job import Job
 from runner.plan import Plan
 from runner.terminal import Terminal
@@ -37,7 +44,7 @@ def launch(
         ConfigError: the config is wrong; nothing was run.
         Exception: whatever the task raises; its directory says so.
     """
-    with Composer(config_dir, config_name) as composer:
+    with Composer(config_dir, config_name) as composer, host_settings():
         composed, job = _compose(composer, overrides)
         config, plan = composed.config, job.plan()
         directory = claim(str(config.hydra.run.dir), "hydra.run.dir")

@@ -160,3 +160,20 @@ def test_runs_leave_no_trace_in_each_other(workplace: Path) -> None:
     assert one.directory != two.directory
     assert "learn_kernel" not in (two.directory / "run.log").read_text()
     assert "forward" in (two.directory / "run.log").read_text()
+
+
+def test_torch_is_left_as_the_notebook_had_it(workplace: Path) -> None:
+    import torch
+
+    threads, flag = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    try:
+        runner.run("task=learn_kernel", "seed=9", f"threads={threads + 1}")
+        assert torch.equal(torch.rand(3), expected)
+        assert torch.get_num_threads() == threads
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = flag
