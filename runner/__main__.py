@@ -70,6 +70,9 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     from runner import launch
 
     version.setbase("1.3")
+    if arguments.experimental_rerun:
+        hint = "A run's status.json has the command that runs it again."
+        raise problem("--experimental-rerun", "nothing", "a file", hint)
     if arguments.config_path:
         hint = "Add your own folder with --config-dir; the project's configs stay."
         raise problem("--config-path", "nothing", f"'{arguments.config_path}'", hint)

@@ -1,10 +1,9 @@
-"""Execute a planned job: claim its directory, run its task, check what was expected, log it all."""
+"""Execute a planned job in its directory: run its task, check what was expected, log it all."""
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,7 +70,11 @@ def prepare(job: Job, plan: Plan) -> Prepared:
     Raises:
         ConfigError: the job can't run; nothing was written.
     """
-    device = _set_up_torch(job) if job.task.needs_torch else "none"
+    device = "none"
+    if job.task.needs_torch:
+        device = _set_up_torch(job)
+        # Planned for the CPU where the device was left open; now it is known.
+        job.stack.check_ops(plan, job.ops, job.dtype, device.partition(":")[0])
     run = Run(
         stack=job.stack,
         data=job.data,
@@ -159,12 +162,13 @@ def record_failure(directory: Path, error: Exception) -> None:
 
 
 @contextmanager
-def host_settings() -> Iterator[None]:
+def host_settings(job: Job) -> Iterator[None]:
     """Leave torch's process-wide settings as a notebook had them before the run."""
-    torch = sys.modules.get("torch")
-    if torch is None:  # nobody has set anything yet
+    if not job.task.needs_torch:
         yield
         return
+    import torch
+
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     exactness = matmul.allow_tf32, cudnn.allow_tf32

@@ -56,6 +56,7 @@ def conv2d(
         ConfigError: shapes, sizes or types that don't fit, or an operator that can't compute the
             case; the operator is never replaced by another.
     """
+    _check_types(x=x, weight=weight)
     if x.dim() == weight.dim() == 2:
         options: Any = {"stride": stride, "padding": padding, "dilation": dilation}
         options |= {"groups": groups, "pad_mode": pad_mode, "mode": mode, "op": op}
@@ -75,15 +76,15 @@ def conv2d(
     )
     shape = Shape(*x.shape[1:])
     layer.output_shape(shape)
-    if weight.shape[1] * groups != x.shape[1]:
+    geometry = layer.geometry(shape)
+    if weight.shape[1] * geometry.groups != x.shape[1]:
         raise problem(
             "weight",
-            f"{x.shape[1] // groups} input channels per group",
+            f"{x.shape[1] // geometry.groups} input channels per group",
             f"{weight.shape[1]} (weight is {_dims(weight)}, x is {_dims(x)})",
         )
     if bias is not None and bias.shape[0] != weight.shape[0]:
         raise problem("bias", f"{weight.shape[0]} numbers", str(bias.shape[0]))
-    geometry = layer.geometry(shape)
     _check_size(layer, x, shape)
     layer.check_operator(shape, Ops(), _dtype(x), x.device.type, "op")
     return convolve(conv_op(op), x, weight, bias, geometry, pad_mode, flip=mode == "convolution")
@@ -120,6 +121,7 @@ def pool2d(
     Raises:
         ConfigError: as `conv2d`.
     """
+    _check_types(x=x)
     if x.dim() == 2:
         options: Any = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
         options |= {"count_include_pad": count_include_pad, "output_size": output_size, "op": op}
@@ -153,6 +155,13 @@ def _layer(spec: type[Any], **fields: object) -> Any:
         # A layer's `ops` is called `op` here.
         raise ConfigError(*(replace(p, path="op") if p.path == "ops" else p for p in problems))
     return layer
+
+
+def _check_types(**given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            hint = "Convert it: torch.as_tensor(…)."
+            raise problem(name, "a torch tensor", type(value).__name__, hint)
 
 
 def _check_tensors(tensors: dict[str, Tensor | None], dims: dict[str, int]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd, prod
+from math import ceil, gcd, prod
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]
@@ -213,7 +213,8 @@ class Axis:
     """What one output position sees along one axis of the stack's input.
 
     Attributes:
-        size: input positions that can influence it: the receptive field.
+        size: input positions that can influence it: the receptive field. After adaptive pooling
+            whose windows differ, the most that any output sees.
         jump: input positions between two neighbouring outputs: the effective stride.
         start: where in the input the first output is centred; 0 is the first pixel's centre.
     """
@@ -222,10 +223,10 @@ class Axis:
     jump: Fraction = Fraction(1)
     start: Fraction = Fraction(0)
 
-    def through(self, extent: int, stride: Fraction | int, before: int) -> Axis:
+    def through(self, extent: int, stride: Fraction | int, before: Fraction | int) -> Axis:
         """The field after one more window of this extent, stride and padding before the first."""
         return Axis(
-            size=self.size + int((extent - 1) * self.jump),
+            size=self.size + ceil((extent - 1) * self.jump),
             jump=self.jump * stride,
             start=self.start + (Fraction(extent - 1, 2) - before) * self.jump,
         )
@@ -249,7 +250,10 @@ class Field:
         yield self.columns
 
     def through(
-        self, extent: Pair, stride: tuple[Fraction | int, Fraction | int], start: Pair
+        self,
+        extent: Pair,
+        stride: tuple[Fraction | int, Fraction | int],
+        start: tuple[Fraction | int, Fraction | int],
     ) -> Field:
         """The field after one more window."""
         rows, columns = (

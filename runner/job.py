@@ -84,7 +84,8 @@ class Job(Spec):
         except ConfigError as error:
             raise error.under("data") from None
         plan = self.stack.plan(shape, self.ops, count, self.dtype)
-        plan.check_memory(int(self.memory_limit_gib * GIB), self.task.memory_factor)
+        limit = int(self.memory_limit_gib * GIB)
+        plan.check_memory(limit, self.task.memory_factor, self.task.overhead(plan))
         device = "cpu" if self.device == "auto" else self.device.partition(":")[0]
         self.stack.check_ops(plan, self.ops, self.dtype, device)
         self.task.check(plan, self.stack)
@@ -103,7 +104,10 @@ class Job(Spec):
             present.insert(0, "mps")
         present[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         if self.device == "auto":
-            return present[0]
+            # Apple's devices lack double precision.
+            return present[0] if (present[0], self.dtype) != ("mps", "float64") else "cpu"
+        if (self.device, self.dtype) == ("mps", "float64"):
+            raise problem("dtype", "float32 or narrower on mps", "'float64'", "Use device=cpu.")
         wanted = "cuda:0" if self.device == "cuda" else self.device
         if wanted not in present:
             raise problem(

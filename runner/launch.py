@@ -44,42 +44,43 @@ def launch(
         ConfigError: the config is wrong; nothing was run.
         Exception: whatever the task raises; its directory says so.
     """
-    with Composer(config_dir, config_name) as composer, host_settings():
+    with Composer(config_dir, config_name) as composer:
         composed, job = _compose(composer, overrides)
         config, plan = composed.config, job.plan()
         directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
-        try:
-            prepared = prepare(job, plan)
-        except BaseException:
-            directory.rmdir()  # nothing was run, so nothing is left behind
-            raise
-        with read_write(config.hydra.run):
-            config.hydra.run.dir = str(directory)
-        command = command_line(overrides, config_dir, config_name)
-        results: list[Result] = []
-        failures: list[Exception] = []
-
-        def task(task_config: DictConfig) -> None:
-            terminal = Terminal(quiet)
+        with host_settings(job):
             try:
-                results.append(_execute(prepared, directory, task_config, command, terminal))
-            except Exception as error:
-                # Hydra keeps what a job raises, and prints about it; this one is raised below.
-                failures.append(error)
+                prepared = prepare(job, plan)
+            except BaseException:
+                directory.rmdir()  # nothing was run, so nothing is left behind
+                raise
+            with read_write(config.hydra.run):
+                config.hydra.run.dir = str(directory)
+            command = command_line(overrides, config_dir, config_name)
+            results: list[Result] = []
+            failures: list[Exception] = []
 
-        callbacks = Callbacks(config)
-        callbacks.on_run_start(config=config, config_name=config_name)
-        done = run_job(
-            task_function=task,
-            config=config,
-            job_dir_key="hydra.run.dir",
-            job_subdir_key=None,
-            hydra_context=HydraContext(composer.hydra.config_loader, callbacks),
-        )
-        callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
-        if failures:
-            raise failures[0]
-        return results[0]
+            def task(task_config: DictConfig) -> None:
+                terminal = Terminal(quiet)
+                try:
+                    results.append(_execute(prepared, directory, task_config, command, terminal))
+                except Exception as error:
+                    # Hydra keeps what a job raises, and prints about it; this one is raised below.
+                    failures.append(error)
+
+            callbacks = Callbacks(config)
+            callbacks.on_run_start(config=config, config_name=config_name)
+            done = run_job(
+                task_function=task,
+                config=config,
+                job_dir_key="hydra.run.dir",
+                job_subdir_key=None,
+                hydra_context=HydraContext(composer.hydra.config_loader, callbacks),
+            )
+            callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
+            if failures:
+                raise failures[0]
+            return results[0]
 
 
 def launch_sweep(

@@ -26,6 +26,7 @@ class Row:
         workspace: numbers the operator holds besides, per example.
         field: what one output sees of the stack's input.
         op: the operator that computes it, or nothing.
+        scratch: numbers it holds per example only while it computes.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Row:
     workspace: int
     field: Field
     op: str
+    scratch: int = 0
 
     @property
     def receptive_field(self) -> tuple[int, int] | None:
@@ -108,17 +110,25 @@ class Plan:
         """Memory of the input for the whole batch."""
         return ITEM_BYTES[self.dtype] * self.batch * elements(self.input)
 
-    def check_memory(self, limit: int, factor: int = 1) -> None:
+    def check_memory(self, limit: int, factor: int = 1, overhead: int = 0) -> None:
         """Refuse work that can't fit, before anything is allocated.
+
+        Counted are the plan's own memory, the images as they are loaded (double precision, with
+        their regions), the largest operator's scratch, and what the task adds.
 
         Args:
             limit: bytes that the run may take.
             factor: copies of everything that the task holds; learning holds gradients too.
+            overhead: bytes that the task needs besides.
 
         Raises:
             ConfigError: the largest layer, its numbers, and the fix.
         """
-        if factor * self.memory <= limit:
+        images = 16 * self.batch * elements(self.input)
+        scratch = max((row.scratch for row in self.rows), default=0)
+        scratch *= ITEM_BYTES[self.dtype] * self.batch
+        needed = factor * (self.memory + scratch) + images + overhead
+        if needed <= limit:
             return
         many = f" × batch {self.batch}" if self.batch > 1 else ""
         path, held, what = "data", "", f"{self.input} inputs"
@@ -131,7 +141,7 @@ class Plan:
         raise problem(
             path,
             f"a stack that fits into memory_limit_gib ({readable_bytes(limit)})",
-            f"{readable_bytes(factor * self.memory)}{kept}, most of it here ({held}{what}{many})",
+            f"{readable_bytes(needed)}{kept}, most of it here ({held}{what}{many})",
             "Use smaller sizes, or raise memory_limit_gib.",
         )
 

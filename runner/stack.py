@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_TORCH = """
+T_destination add_module append apply bfloat16 buffers call_super_init children compile cpu cuda
+double dump_patches eval extend extra_repr float forward get_buffer get_extra_state
+get_parameter get_submodule half insert ipu load_state_dict modules mtia named_buffers
+named_children named_modules named_parameters parameters pop register_backward_hook
+register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+register_full_backward_pre_hook register_load_state_dict_post_hook
+register_load_state_dict_pre_hook register_module register_parameter
+register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
+"""
+RESERVED = frozenset(_TORCH.split())
+"""Names that torch's modules use themselves; a layer can't have them."""
+
+
 class Stack(Spec):
     """A chain of layers, each fed by the one before.
 
@@ -31,6 +46,11 @@ class Stack(Spec):
         Raises:
             ConfigError: layers that don't fit together, by path.
         """
+        for name in self.layers:
+            if name in RESERVED:
+                expected = "a name that torch.nn.Module doesn't use"
+                hint = f"Call it '{name}1'."
+                raise problem(f"stack.layers.{name}", expected, f"'{name}'", hint)
         rows = []
         shape: AnyShape = x
         field = Field()
@@ -47,6 +67,7 @@ class Stack(Spec):
                     workspace=layer.workspace(shape, ops),
                     field=layer.field(shape, field),
                     op=layer.operator(ops),
+                    scratch=layer.scratch(shape, ops),
                 )
             except ConfigError as error:
                 raise error.under(f"stack.layers.{name}") from None
@@ -65,21 +86,10 @@ class Stack(Spec):
             self.layers[row.name].check_operator(row.input, ops, dtype, device, path)
 
     def build(self, plan: Plan, ops: Ops, generator: torch.Generator) -> nn.Sequential:
-        """The torch model, its weights drawn from `generator` layer by layer.
-
-        Raises:
-            ConfigError: a layer's name is one that torch keeps for itself.
-        """
+        """The torch model, its weights drawn from `generator` layer by layer."""
         from torch import nn
 
         model = nn.Sequential()
         for row in plan.rows:
-            if hasattr(model, row.name):
-                raise problem(
-                    f"stack.layers.{row.name}",
-                    "a name that torch.nn.Module doesn't use",
-                    f"'{row.name}'",
-                    f"Call it '{row.name}1'.",
-                )
             model.add_module(row.name, self.layers[row.name].build(row.input, ops, generator))
         return model

@@ -27,7 +27,7 @@ def test_run_gives_what_the_command_line_writes(
     assert written.pop("expectations") == []
     assert written == result.metrics
     assert result.outputs["conv"].shape == (1, 1, 6, 7)
-    assert result.outputs["conv"].dtype == np.float64
+    assert result.outputs["conv"].dtype == np.float32
     assert result.outputs["conv"][0, 0, 0].tolist() == [0, 1, 0, 0, 0, -1, 0]
     assert result.holds
     assert result.plan.output.dims == (1, 6, 7)

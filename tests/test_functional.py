@@ -207,12 +207,12 @@ CONV_MISTAKES = {
     "kernel too large": (
         lambda: conv2d(x(), w(3, 2, 5, 3)),
         "kernel: expected height at most 4 (input 4 + padding 0), got 5. The output would have "
-        "height ⌊(4 + 0 − 5) / stride⌋ + 1 < 1. Use a smaller kernel, or 1 more padding in total.",
+        "height ⌊(4 + 0 − 5) / 1⌋ + 1 < 1. Use a smaller kernel, or 1 more padding in total.",
     ),
     "dilated too large": (
         lambda: conv2d(x(), w(), dilation=(1, 3), padding=(0, 1)),
         "kernel: expected width at most 6 (input 4 + padding 2), got 3, which spans 7 when "
-        "dilated. The output would have width ⌊(4 + 2 − 7) / stride⌋ + 1 < 1. "
+        "dilated. The output would have width ⌊(4 + 2 − 7) / 1⌋ + 1 < 1. "
         "Use a smaller kernel, or 1 more padding in total.",
     ),
     "groups of inputs": (
@@ -354,3 +354,24 @@ def test_every_mistake_is_named_at_once():
         conv2d(x(), w(), stride=0, padding=-1, groups=0, mode="no", op="no")
     paths = {problem.path for problem in caught.value.problems}
     assert paths == {"stride", "padding", "groups", "mode", "op"}
+
+
+def test_depthwise_by_name():
+    x, weight = torch.rand(1, 3, 5, 5), torch.rand(3, 1, 3, 3)
+    found = conv2d(x, weight, groups="depthwise")
+    torch.testing.assert_close(found, conv2d(x, weight, groups=3))
+
+
+@pytest.mark.parametrize("call", [conv2d, pool2d])
+def test_arrays_are_not_tensors(call):
+    with pytest.raises(ConfigError, match="x: expected a torch tensor, got ndarray"):
+        call(torch.rand(1, 1, 4, 4).numpy(), torch.rand(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("op", ["loops", "native"])
+@pytest.mark.parametrize("padding", [0, (0, 1, 0, 1)])
+def test_half_precision_averages_do_not_overflow(op, padding):
+    ones = torch.ones(1, 1, 300, 300, dtype=torch.float16)
+    found = pool2d(ones, 290, "avg", stride=10, padding=padding, count_include_pad=False, op=op)
+    assert found.dtype == torch.float16
+    assert torch.equal(found, torch.ones_like(found))  # the sum, 84,100, is beyond 65,504

@@ -1,7 +1,7 @@
 """Shapes, paddings, fields: against numbers of the book, torch, and plain counting."""
 
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from runner.geometry import (
     output_size,
     resolve_padding,
 )
+from runner.layers.pool import Pool
 
 
 def test_shapes():
@@ -173,3 +174,25 @@ class TestReceptiveField:
 
     def test_whole_stays_whole(self):
         assert WHOLE.through((3, 3), (1, 1), (0, 0)) == WHOLE
+
+
+class TestAdaptiveField:
+    @pytest.mark.parametrize(("n", "m"), [(29, 27), (10, 4), (64, 57), (7, 7), (9, 2)])
+    def test_outputs_are_centred_where_their_windows_are(self, n, m):
+        layer = Pool(kind="pool", output_size=(m, m))
+        axis = layer.field(Shape(1, n, n), Field()).rows
+        windows = layer.geometry(Shape(1, n, n)).windows((n, n), 0)
+        for i, (start, stop, _) in enumerate(windows):
+            # Windows snap to whole pixels, so half a pixel is as near as a formula comes.
+            assert abs(axis.start + i * axis.jump - Fraction(start + stop - 1, 2)) <= Fraction(1, 2)
+
+    def test_the_field_is_never_too_small(self):
+        for n in range(2, 30):
+            for m in range(2, n + 1):
+                shape = Shape(1, n, n)
+                pool = Pool(kind="pool", output_size=(m, m))
+                then = Pool(kind="pool", kernel=(2, 2), stride=(1, 1))
+                field = then.field(Shape(1, m, m), pool.field(shape, Field()))
+                windows = pool.geometry(shape).windows((n, n), 0)
+                widest = max(b[1] - a[0] for a, b in pairwise(windows))
+                assert field.rows.size >= widest

@@ -11,7 +11,7 @@ from runner.config.errors import ConfigError
 from runner.config.spec import check
 from runner.geometry import Features, Shape
 from runner.ops import Ops
-from runner.stack import Stack
+from runner.stack import RESERVED, Stack
 
 
 def stack(**layers) -> Stack:
@@ -229,9 +229,12 @@ class TestBuild:
     @pytest.mark.parametrize("name", ["forward", "training", "add_module", "T_destination"])
     def test_names_that_torch_keeps(self, name):
         spec = stack(**{name: conv(1)})
-        plan = spec.plan(Shape(1, 8, 8), Ops())
         with pytest.raises(ConfigError, match=f"stack.layers.{name}: expected a name that"):
-            spec.build(plan, Ops(), torch.Generator())
+            spec.plan(Shape(1, 8, 8), Ops())
+
+    def test_the_list_of_torchs_names_is_torchs(self):
+        public = {name for name in dir(torch.nn.Sequential()) if not name.startswith("_")}
+        assert public == RESERVED
 
     def test_fixed_layers_are_not_learnt(self):
         spec = stack(
@@ -271,7 +274,7 @@ class TestMisfits:
             (
                 {"a": conv(1, 3), "b": conv(1, 7)},
                 "stack.layers.b.kernel: expected height at most 6 (input 6 + padding 0), got 7. "
-                "The output would have height ⌊(6 + 0 − 7) / stride⌋ + 1 < 1. "
+                "The output would have height ⌊(6 + 0 − 7) / 1⌋ + 1 < 1. "
                 "Use a smaller kernel, or 1 more padding in total.",
             ),
             (

@@ -99,9 +99,6 @@ Count = Annotated[int, Limited(ge=1, le=LARGEST)]
 Size = Annotated[tuple[int, int], _pair(least=1)]
 """``3`` or ``[3, 5]``: height and width, each at least 1."""
 
-Offset = Annotated[tuple[int, int], _pair(least=0)]
-"""``0`` or ``[2, 1]``: rows and columns, each at least 0."""
-
 Padding = Annotated[
     tuple[int, int, int, int] | Literal["same", "same_lower", "valid"], BeforeValidator(_padding)
 ]
@@ -111,14 +108,6 @@ An integer, ``[h, w]`` for both sides of each axis, ``[top, bottom, left, right]
 ``same`` (output as large as the input at stride 1, the odd one at the bottom and right, torch's
 rule), ``same_lower`` (the odd one at the top and left, the book's rule), ``valid`` (none).
 """
-
-
-def _list_to_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Listed = BeforeValidator(_list_to_tuple)
-"""Lets a strict, hashable tuple field be written as a YAML list."""
 
 
 def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None, list[Problem]]:

@@ -48,6 +48,10 @@ class Layer(Kind, ABC):
         """Numbers that the operator holds besides input, output and parameters, per example."""
         return 0
 
+    def scratch(self, x: AnyShape, ops: Ops) -> int:
+        """Numbers that the operator holds per example only while it computes."""
+        return 0
+
     def field(self, x: AnyShape, field: Field) -> Field:
         """What one output sees of the stack's input, given what one input of the layer sees."""
         return field
@@ -103,7 +107,7 @@ def maps(x: AnyShape, kind: str) -> Shape:
     return x
 
 
-def check_window(x: Shape, kernel: Pair, extent: Pair, padding: Sides) -> None:
+def check_window(x: Shape, kernel: Pair, extent: Pair, padding: Sides, stride: Pair) -> None:
     """Check that a window fits into the padded input at least once.
 
     Raises:
@@ -111,7 +115,7 @@ def check_window(x: Shape, kernel: Pair, extent: Pair, padding: Sides) -> None:
     """
     top, bottom, left, right = padding
     axes = (("height", x.height, top + bottom), ("width", x.width, left + right))
-    for (axis, n, pad), k, span in zip(axes, kernel, extent, strict=True):
+    for (axis, n, pad), k, span, step in zip(axes, kernel, extent, stride, strict=True):
         if span <= n + pad:
             continue
         dilated = f", which spans {span} when dilated" if span != k else ""
@@ -120,6 +124,6 @@ def check_window(x: Shape, kernel: Pair, extent: Pair, padding: Sides) -> None:
             "kernel",
             f"{axis} at most {n + pad} (input {n} + padding {pad})",
             f"{k}{dilated}",
-            f"The output would have {axis} ⌊({n} + {pad} − {span}) / stride⌋ + 1 < 1. "
+            f"The output would have {axis} ⌊({n} + {pad} − {span}) / {step}⌋ + 1 < 1. "
             f"Use a smaller kernel, or {short} more padding in total.",
         )

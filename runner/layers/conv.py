@@ -98,7 +98,7 @@ class Conv(Layer):
         channels = self._channels(x, geometry)
         if isinstance(self.bias, tuple) and len(self.bias) not in (1, channels):
             raise problem("bias", f"one number for all, or {channels}", str(len(self.bias)))
-        check_window(x, geometry.kernel, geometry.extent, geometry.padding)
+        check_window(x, geometry.kernel, geometry.extent, geometry.padding, geometry.stride)
         self._check_pad_mode(x, geometry)
         return Shape(channels, *geometry.output_size(x.size))
 
@@ -170,6 +170,12 @@ class Conv(Layer):
         padded = x.channels * (x.height + top + bottom) * (x.width + left + right)
         out = self.output_shape(x)
         return padded * copies + conv_op(self.operator(ops)).workspace(x, out, geometry)
+
+    def scratch(self, x: AnyShape, ops: Ops) -> int:
+        """The operator's."""
+        x = maps(x, "conv")
+        op = conv_op(self.operator(ops))
+        return op.scratch(x, self.output_shape(x), self.geometry(x))
 
     def field(self, x: AnyShape, field: Field) -> Field:
         """Grows by (extent − 1) · jump; the jump is multiplied by the stride."""

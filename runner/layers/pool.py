@@ -93,7 +93,7 @@ class Pool(Layer):
                 if m > n:
                     raise problem("output_size", f"{axis} at most {n}, the input's", str(m))
             return Shape(x.channels, *geometry.output)
-        check_window(x, geometry.kernel, geometry.kernel, geometry.padding)
+        check_window(x, geometry.kernel, geometry.kernel, geometry.padding, geometry.stride)
         for axis, k, sides in zip(
             ("height", "width"),
             geometry.kernel,
@@ -117,7 +117,9 @@ class Pool(Layer):
             return field.through(geometry.kernel, geometry.stride, geometry.padding[::2])
         widest = [adaptive_extent(n, m) for n, m in zip(x.size, geometry.output, strict=True)]
         jump = [Fraction(n, m) for n, m in zip(x.size, geometry.output, strict=True)]
-        return field.through((widest[0], widest[1]), (jump[0], jump[1]), (0, 0))
+        # Windows differ in size, but on average the first is centred (n / m − 1) / 2 pixels in.
+        before = [(w - j) / 2 for w, j in zip(widest, jump, strict=True)]
+        return field.through((widest[0], widest[1]), (jump[0], jump[1]), (before[0], before[1]))
 
     def workspace(self, x: AnyShape, ops: Ops) -> int:
         """What the operator allocates."""

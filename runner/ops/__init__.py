@@ -1,9 +1,9 @@
 """One file (or folder) per operator implementation; this file is the contract they fulfil.
 
 An operator is named after its algorithm. Its file defines a `ConvOp`, a `PoolOp`, or both. Input
-arrives valid and resolved: zero padding only, integers, shapes that fit; `runner.functional` sees
-to that. Importing an operator's file doesn't import torch, so that a plan can ask what it
-supports; the computation may.
+arrives valid and resolved: zero padding only, integers, shapes that fit; the plan of a stack, or
+`runner.functional`, sees to that. Importing an operator's file doesn't import torch, so that a plan
+can ask what it supports; the computation may.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ class ConvOp(ABC):
 
     def workspace(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
         """Numbers held besides input, output and weights, per example."""
+        return 0
+
+    def scratch(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
+        """Numbers held per example only while computing, freed before the next layer."""
         return 0
 
     @abstractmethod

@@ -27,6 +27,11 @@ class LoopsConv(ConvOp):
         top, bottom, left, right = geometry.padding
         return x.channels * (x.height + top + bottom) * (x.width + left + right)
 
+    def scratch(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
+        """One window times every kernel."""
+        per_group = x.channels // geometry.groups
+        return y.channels * per_group * geometry.kernel[0] * geometry.kernel[1]
+
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
     ) -> Tensor:
@@ -78,7 +83,9 @@ class LoopsPool(PoolOp):
         for i, j, (rows, columns), count in _pool_windows(size, geometry):
             window = x[:, :, rows, columns].flatten(2)
             if mode == "avg":
-                y[:, :, i, j] = window.sum(dim=2) / count
+                # Sums of half-precision numbers can exceed what half precision holds.
+                wide = window.float() if window.element_size() < 4 else window
+                y[:, :, i, j] = (wide.sum(dim=2) / count).to(y.dtype)
             else:
                 y[:, :, i, j] = window.amax(dim=2) if mode == "max" else window.amin(dim=2)
         return y

@@ -26,6 +26,11 @@ class NativeConv(ConvOp):
         uneven = top != bottom or left != right
         return uneven * x.channels * (x.height + top + bottom) * (x.width + left + right)
 
+    def scratch(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
+        """On the CPU, copies in which channels are filled up to blocks of 16."""
+        blocked_in = 0 if x.channels == 1 else -(-x.channels // 16) * 16 * x.height * x.width
+        return blocked_in + -(-y.channels // 16) * 16 * y.height * y.width
+
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
     ) -> Tensor:
@@ -84,10 +89,12 @@ class NativePool(PoolOp):
         sides = (left, (ow - 1) * sw + kw - left - w, top, (oh - 1) * sh + kh - top - h)
         if mode == "max":
             return F.max_pool2d(F.pad(x, sides, value=-float("inf")), (kh, kw), (sh, sw))
-        sums = F.avg_pool2d(F.pad(x, sides), (kh, kw), (sh, sw), divisor_override=1)
-        rows = x.new_tensor([count for _, _, count in geometry.windows((h, w), 0)])
-        columns = x.new_tensor([count for _, _, count in geometry.windows((h, w), 1)])
-        return sums / (rows[:, None] * columns)
+        # Sums of half-precision numbers can exceed what half precision holds.
+        wide = x.float() if x.element_size() < 4 else x
+        sums = F.avg_pool2d(F.pad(wide, sides), (kh, kw), (sh, sw), divisor_override=1)
+        rows = wide.new_tensor([count for _, _, count in geometry.windows((h, w), 0)])
+        columns = wide.new_tensor([count for _, _, count in geometry.windows((h, w), 1)])
+        return (sums / (rows[:, None] * columns)).to(x.dtype)
 
 
 def _torch_pads(geometry: PoolGeometry) -> bool:

@@ -121,6 +121,10 @@ class Task(Kind, ABC):
     needs_torch: ClassVar[bool] = True
     memory_factor: ClassVar[int] = 1
 
+    def overhead(self, plan: Plan) -> int:
+        """Bytes that the task needs besides what is planned."""
+        return 0
+
     def check(self, plan: Plan, stack: Stack) -> None:
         """Check what can be known from the plan alone, before anything is made.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
+import zipfile
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -11,12 +11,16 @@ from runner.tasks import Run
 from runner.tracking.directory import write_atomically
 from runner.weights import Kernels
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
 SMALL = 1024
 """Outputs of at most so many numbers are metrics, so that `expect` can compare them."""
 
 
 def layer_outputs(run: Run) -> dict[str, Any]:
-    """Every layer's output for the run's images, as float64 arrays by layer name."""
+    """Every layer's output for the run's images, as arrays by layer name; half types as float32."""
     import torch
 
     model, y = run.model.eval(), run.x
@@ -29,7 +33,7 @@ def layer_outputs(run: Run) -> dict[str, Any]:
                     f"stack.layers.{name}: planned an output of {row.output}, computed "
                     f"{'×'.join(map(str, y.shape[1:]))}; the layer's output_shape is wrong"
                 )
-            outputs[name] = y.double().cpu().numpy()
+            outputs[name] = to_numpy(y)
             advance(name)
     return outputs
 
@@ -43,11 +47,23 @@ def channel_titles(run: Run, name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name}, channel {c}" for c in range(count)]
 
 
+def to_numpy(y: Tensor) -> NDArray[Any]:
+    """A tensor as an array; types that NumPy lacks, and half types, as float32."""
+    y = y.detach().cpu()  # first: not every device has the wider types
+    return (y.float() if y.element_size() < 4 else y).numpy()
+
+
 def save_outputs(run: Run) -> None:
     """Write ``outputs.npz``: one array per layer, n × c × h × w or n × features."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **run.outputs)
-    write_atomically(run.directory / "outputs.npz", buffer.getvalue())
+
+    def write(file: BinaryIO) -> None:
+        # As np.savez_compressed, which can't take a layer named "file".
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, y in run.outputs.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.ascontiguousarray(y), allow_pickle=False)
+
+    write_atomically(run.directory / "outputs.npz", write)
 
 
 def numbers(y: Any) -> Any:
@@ -59,4 +75,4 @@ def numbers(y: Any) -> Any:
     while y.ndim > 2 and y.shape[0] == 1:
         y = y[0]
     whole = bool(np.all(np.isfinite(y)) and np.all(y == np.round(y)) and np.all(abs(y) < 2**53))
-    return (y.astype(np.int64) if whole else y).tolist()
+    return (y.astype(np.int64) if whole else y.astype(np.float64)).tolist()

@@ -8,6 +8,7 @@ Otherwise the magnitude is that of the strongest detector.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from PIL.Image import Image
 from pydantic import Field as Limited
 
 from runner.config.errors import problem
-from runner.geometry import Axis, Features
+from runner.geometry import Axis, Features, Shape
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._outputs import SMALL, channel_titles, layer_outputs, numbers, save_outputs
 from runner.tracking import pictures
 
-Map = NDArray[np.float64]
+Map = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
 FOUND = {
@@ -48,7 +49,7 @@ class Edge(Task):
 
     threshold: Annotated[float, Limited(gt=0)] = 0.3
     absolute: bool = False
-    tolerance: Annotated[float, Limited(ge=0, le=100)] = 1.0
+    tolerance: Annotated[float, Limited(ge=0, le=10)] = 1.0
     images: Annotated[int, Limited(ge=1, le=64)] = 1
 
     def check(self, plan: Plan, stack: Stack) -> None:
@@ -68,6 +69,12 @@ class Edge(Task):
                 "For a magnitude, set task.absolute=true.",
             )
 
+    def overhead(self, plan: Plan) -> int:
+        """Magnitude, direction, detections and the grid of half pixels that scores them."""
+        output = plan.output
+        size = output.height * output.width if isinstance(output, Shape) else 0
+        return plan.batch * size * 24 + plan.input.height * plan.input.width * 24
+
     def run(self, run: Run) -> dict[str, Any]:
         """Detections, and precision, recall and F1 where the true edges are known."""
         run.outputs.update(layer_outputs(run))
@@ -75,7 +82,7 @@ class Edge(Task):
         maps = next(reversed(run.outputs.values()), run.images.x)
         magnitude, direction = combine(maps)
         detected = self._detect(magnitude, self._noise(run))
-        run.outputs.update(magnitude=magnitude, detected=detected)
+        run.outputs |= {"edge/magnitude": magnitude, "edge/detected": detected}
 
         metrics: dict[str, Any] = {"output_shape": list(maps.shape)}
         if maps.size <= SMALL:
@@ -93,11 +100,24 @@ class Edge(Task):
         return (magnitude > noise) & (magnitude >= self.threshold * largest)
 
     def _noise(self, run: Run) -> float:
-        """What rounding alone can leave where an image is flat: a fraction of it is no edge."""
+        """What rounding alone can leave where an image is flat: a fraction of it is no edge.
+
+        A sum of n products is off by about √n · eps · Σ|w| · max|x|, and the next layer makes as
+        much more of it as its own Σ|w|.
+        """
         import torch
 
+        from runner.modules import Conv2d
+
+        if self.absolute:
+            return 0.0
+        gain, terms = 1.0, 1
+        for module in run.model.modules():
+            if isinstance(module, Conv2d):
+                sums = module.weight.detach().double().abs().flatten(1).sum(dim=1)
+                gain, terms = gain * float(sums.max()), max(terms, module.weight[0].numel())
         eps = torch.finfo(getattr(torch, run.dtype)).eps
-        return float(8 * eps * np.abs(run.images.x).max())
+        return float(sqrt(terms) * eps * gain * np.abs(run.images.x).max())
 
     def _draw(
         self, run: Run, maps: Map, magnitude: Map, direction: Map | None, detected: Mask
@@ -132,7 +152,7 @@ class Edge(Task):
     def _found(self, run: Run, i: int, detected: Mask) -> Image:
         title = f"detected: at least {self.threshold:g}"
         title += "" if self.absolute else " of the largest"
-        kinds = detected.astype(np.int64)
+        kinds = detected.astype(np.uint8)
         if run.images.regions is None:
             return pictures.marked(kinds, title, {"no edge": (0, 0, 0), "edge": (255, 255, 255)})
         lattice = Lattice.of(run.images.regions[i], run.plan, detected.shape, self.tolerance)
@@ -182,7 +202,7 @@ class Lattice:
         rows, columns = (_centres(axis, n) for axis, n in zip(plan.field.axes(), size, strict=True))
         margin = int(2 * tolerance) + 1
         for at, n in ((rows, h), (columns, w)):
-            margin = max(margin, -int(at.min()), int(at.max()) - 2 * n)
+            margin = max(margin, -int(at.min()), int(at.max()) - 2 * n + 1)
         truth = np.zeros((2 * h + 2 * margin, 2 * w + 2 * margin), dtype=bool)
         inner = truth[margin : margin + 2 * h - 1, margin : margin + 2 * w - 1]
         inner[::2, 1::2] = regions[:, 1:] != regions[:, :-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from math import isfinite
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from runner.layers.conv import Conv
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._outputs import numbers
+from runner.tasks._outputs import layer_outputs, numbers, to_numpy
 from runner.tracking import pictures
 from runner.tracking.directory import write_atomically
 from runner.weights import Kernels, Weight
@@ -169,26 +170,27 @@ class LearnKernel(Task):
         target: Any = layer.build(run.plan.input, run.ops, run.generator).to(x.device, x.dtype)
         with torch.no_grad():
             wanted = target(x)
-        film = Film(run, self.log_every or max(1, self.steps // 50), target.weight)
+        film = Film(run, self.log_every or max(1, self.steps // 50), target.effective_kernel())
         try:
             losses = self._learn(run, model, x, wanted, film)
         finally:
             save_weights(run, model)  # also what was learned until an interruption
-        run.tracker.image("kernel/forming", film.sheet())
-        with torch.no_grad():
-            y = model(x)
-        run.outputs.update(output=y.double().cpu().numpy(), target=wanted.double().cpu().numpy())
+        if film.frames:
+            run.tracker.image("kernel/forming", film.sheet())
+        run.outputs.update(layer_outputs(run))
+        found, expected = next(reversed(run.outputs.values())), to_numpy(wanted)
+        run.outputs["learn_kernel/target"] = expected
 
         metrics: dict[str, Any] = {
             "loss": losses[-1],
             "losses": losses if len(losses) <= 100 else losses[:: len(losses) // 100],
-            "output_error": float((y - wanted).abs().max()),
+            "output_error": float(np.abs(found - expected).max()),
         }
         if self._only_conv(run.stack) is not None:
             learned: Any = model[0]
             error = learned.effective_kernel() - target.effective_kernel()
             metrics["kernel_error"] = float(error.detach().abs().max())
-            metrics["kernel"] = numbers(learned.weight.detach().double().cpu().numpy())
+            metrics["kernel"] = numbers(to_numpy(learned.weight))
         if losses[-1] > losses[0]:
             run.notes.append(f"The loss grew: {self._stability(run)}")
         return metrics
@@ -199,6 +201,7 @@ class LearnKernel(Task):
         """Take the steps; the loss of each is that before its update, as the book prints it."""
         optimizer = self.optimizer.build(model.parameters())
         losses: list[float] = []
+        since = monotonic()
         with run.progress(self.steps, "learning") as advance:
             for step in range(1, self.steps + 1):
                 squared = (model(x) - wanted) ** 2
@@ -206,19 +209,24 @@ class LearnKernel(Task):
                 optimizer.zero_grad()
                 loss.backward()
                 losses.append(loss.item())
-                self._stop_if_diverged(run, losses)
-                optimizer.step()
-                if step % film.every == 0 or step in (1, self.steps):
+                pictured = step % film.every == 0 or step in (1, self.steps)
+                if pictured or monotonic() - since > 1:
+                    # At least once a second, so that little is lost when a long run is stopped.
                     run.tracker.scalars({"train/loss": losses[-1]}, step)
+                    since = monotonic()
+                self._stop_if_diverged(run, losses, pictured)
+                optimizer.step()
+                if pictured:
                     film.add(model, step)
                 advance(f"loss {losses[-1]:.4g}")
         return losses
 
-    def _stop_if_diverged(self, run: Run, losses: list[float]) -> None:
+    def _stop_if_diverged(self, run: Run, losses: list[float], logged: bool) -> None:
         if isfinite(losses[-1]) and losses[-1] <= DIVERGED * max(losses[0], 1.0):
             return
         step = len(losses)
-        run.tracker.scalars({"train/loss": losses[-1]}, step)
+        if not logged:
+            run.tracker.scalars({"train/loss": losses[-1]}, step)
         raise Diverged(
             f"the loss was {losses[-1]:g} at step {step}, {losses[0]:g} at step 1: "
             + self._stability(run)
@@ -234,7 +242,9 @@ class LearnKernel(Task):
         only = self._only_conv(run.stack)
         if only is None or self.optimizer.name != "sgd" or self.optimizer.momentum:
             return f"{lr} is too large for {self.optimizer.name} here; try a tenth of it."
-        limit = stable_learning_rate(run.x, only, run.plan, self.reduction)
+        limit = stable_learning_rate(
+            run.x, only, run.plan, self.reduction, self.optimizer.weight_decay
+        )
         if self.optimizer.lr < limit:
             return f"{lr} is below the largest stable learning rate, {limit:.4g}."
         return f"{lr} is above the largest stable learning rate here, 2/λmax = {limit:.4g}."
@@ -245,7 +255,7 @@ class Diverged(RuntimeError):
 
 
 class Film:
-    """The first conv layer's kernels as they form, on one scale, beside the target.
+    """The first trainable conv layer's kernels as they form, on one scale, beside the target.
 
     The scale is set by the target and the first kernels, so that pictures taken while learning
     goes on can be compared with those taken before.
@@ -253,20 +263,28 @@ class Film:
 
     def __init__(self, run: Run, every: int, target: Tensor) -> None:
         self.run, self.every = run, every
-        self.target = target.detach().double().cpu().numpy()
-        self.name, self.scale = "", 0.0
-        self.frames: list[tuple[int, NDArray[np.float64]]] = []
+        self.target = to_numpy(target)
+        self.scale = 0.0
+        self.frames: list[tuple[int, NDArray[Any]]] = []
 
     def add(self, model: nn.Module, step: int) -> None:
-        """Take a picture of the kernels after this step."""
-        key, weight = next((k, v) for k, v in model.named_parameters() if v.dim() == 4)
-        values = weight.detach().double().cpu().numpy()
-        self.name = self.name or key.removesuffix(".weight")
+        """Take a picture of the kernels after this step, as cross-correlation sees them."""
+        from runner.modules import Conv2d
+
+        named = (
+            (name, module)
+            for name, module in model.named_children()
+            if isinstance(module, Conv2d) and module.weight.requires_grad
+        )
+        name, module = next(named, (None, None))
+        if module is None:
+            return  # something else is learned
+        values = to_numpy(module.effective_kernel())
         self.scale = self.scale or pictures.symmetric_scale([self.target, 1.2 * values])
         self.frames.append((step, values))
         picture = kernel_picture(values, f"step {step}", self.scale)
-        self.run.tracker.image(f"kernel/{self.name}", picture, step)
-        self.run.tracker.histogram(f"weights/{self.name}", values, step)
+        self.run.tracker.image(f"kernel/{name}", picture, step)
+        self.run.tracker.histogram(f"weights/{name}", values, step)
 
     def sheet(self) -> Image:
         """At most eleven frames, then the target."""
@@ -281,7 +299,7 @@ class Film:
         return pictures.sheet([*panels, kernel_picture(self.target, "target", self.scale)], 4)
 
 
-def kernel_picture(weight: NDArray[np.float64], title: str, scale: float) -> Image:
+def kernel_picture(weight: NDArray[Any], title: str, scale: float) -> Image:
     """Kernels, c_out × c_in × kh × kw, as a sheet: a row per output, a column per input."""
     outputs, inputs = weight.shape[:2]
     if outputs == inputs == 1:
@@ -294,7 +312,9 @@ def kernel_picture(weight: NDArray[np.float64], title: str, scale: float) -> Ima
     return pictures.sheet(panels, columns=min(inputs, 8))
 
 
-def stable_learning_rate(x: Tensor, layer: Conv, plan: Plan, reduction: str) -> float:
+def stable_learning_rate(
+    x: Tensor, layer: Conv, plan: Plan, reduction: str, weight_decay: float = 0.0
+) -> float:
     """2/λmax of the Hessian of the squared error of one conv layer.
 
     Args:
@@ -302,6 +322,7 @@ def stable_learning_rate(x: Tensor, layer: Conv, plan: Plan, reduction: str) -> 
         layer: the layer.
         plan: of the stack of that one layer.
         reduction: ``sum`` or ``mean`` of the squared errors.
+        weight_decay: adds as much to every eigenvalue.
 
     Returns:
         The learning rate above which plain gradient descent diverges.
@@ -314,7 +335,7 @@ def stable_learning_rate(x: Tensor, layer: Conv, plan: Plan, reduction: str) -> 
     assert isinstance(output, Shape)  # a conv layer's
     top, bottom, left, right = geometry.padding
     mode = "constant" if layer.pad_mode == "zeros" else layer.pad_mode
-    padded = F.pad(x.double().cpu(), (left, right, top, bottom), mode=mode)
+    padded = F.pad(x.cpu().double(), (left, right, top, bottom), mode=mode)
     patches = F.unfold(padded, geometry.kernel, geometry.dilation, 0, geometry.stride)
     # Groups and output channels don't share weights: each has its own block of the Hessian.
     blocks = patches.reshape(len(x), geometry.groups, -1, patches.shape[2])
@@ -323,7 +344,7 @@ def stable_learning_rate(x: Tensor, layer: Conv, plan: Plan, reduction: str) -> 
     hessian = 2 * torch.einsum("ngal,ngbl->gab", blocks, blocks)
     if reduction == "mean":
         hessian /= x.shape[0] * output.channels * output.height * output.width
-    largest = float(torch.linalg.eigvalsh(hessian).max())
+    largest = float(torch.linalg.eigvalsh(hessian).max()) + weight_decay
     return 2 / largest if largest > 0 else float("inf")
 
 

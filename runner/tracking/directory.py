@@ -8,27 +8,34 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from runner.config.errors import problem
 
 STATUS, LOCK = "status.json", ".lock"
 
 
-def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
+def write_atomically(
+    path: Path, content: bytes | Callable[[BinaryIO], None], *, sync: bool = True
+) -> None:
     """Write a file so that a reader, or a crash, never sees half of it.
 
-    The content goes to a temporary name, is synced, and takes the file's place in one step.
+    The content, or what a function writes, goes to a temporary name, is synced, and takes the
+    file's place in one step.
     Without `sync`, that holds for a crash of the program, not for one of the machine.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
@@ -84,7 +91,7 @@ def claim(wanted: str, key: str) -> Path:
             return path
     except OSError as error:
         hint = f"Choose another: {key}=/path/to/run."
-        found = f"'{wanted}' ({error.strerror})"
+        found = f"'{wanted}' ({error.filename}: {error.strerror})"
         raise problem(key, "a directory that can be written", found, hint) from None
     raise problem(key, "a free name", f"'{wanted}' and 10,000 more like it")
 

@@ -12,6 +12,7 @@ import colorsys
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,7 @@ def signed(values: Array, title: str, scale: float | None = None) -> Image.Image
         scale: the number drawn in full colour; default: the largest magnitude.
     """
     scale = symmetric_scale([values]) if scale is None else scale
+    values = _reduced(values)
     less, more = np.any(values < -1.0001 * scale), np.any(values > 1.0001 * scale)
     labels = (
         f"{-scale:.3g}{' or less' if less else ''}",
@@ -70,6 +72,7 @@ def signed(values: Array, title: str, scale: float | None = None) -> Image.Image
 def brightness(values: Array, title: str, scale: float | None = None) -> Image.Image:
     """A map without signs, h × w: black at zero, white at `scale` (default: the maximum)."""
     scale = symmetric_scale([values]) if scale is None else scale
+    values = _reduced(values)
     more = np.any(values > 1.0001 * scale)
     gray = np.clip(np.nan_to_num(values) / scale, 0, 1)[..., None].repeat(3, axis=-1) * 255
     ramp = np.array([(0, 0, 0), (255, 255, 255)], dtype=np.float64)
@@ -89,7 +92,7 @@ def photograph(x: Array, title: str) -> Image.Image:
     if x.min() < 0 or x.max() > 1:
         return signed(x[0], title)
     if x.shape[0] == 3:
-        return _panel(x.transpose(1, 2, 0) * 255, title)
+        return _panel((x.transpose(1, 2, 0) * 255).round().astype(np.uint8), title)
     return brightness(x[0], title, scale=1.0)
 
 
@@ -102,8 +105,10 @@ def orientation(angle: Array, magnitude: Array, title: str) -> Image.Image:
         title: written above.
     """
     wheel = np.array([colorsys.hsv_to_rgb(i / 360, 1, 1) for i in range(360)]) * 255
+    scale, block = symmetric_scale([magnitude]), ceil(max(angle.shape) / LARGEST)
+    angle, magnitude = angle[::block, ::block], magnitude[::block, ::block]
     degrees = np.round(np.degrees(angle)).astype(int) % 360
-    strength = np.clip(magnitude / symmetric_scale([magnitude]), 0, 1)
+    strength = np.clip(magnitude / scale, 0, 1)
     colours = wheel[degrees] * strength[..., None]
     return _panel(
         colours,
@@ -116,7 +121,7 @@ def marked(
     kinds: NDArray[np.integer], title: str, legend: dict[str, tuple[int, int, int]]
 ) -> Image.Image:
     """A map of kinds, h × w: number i is drawn in the legend's colour i; 0 is the first."""
-    colours = np.array(list(legend.values()), dtype=np.float64)[kinds]
+    colours = np.array(list(legend.values()), dtype=np.uint8)[_reduced(kinds)]
     return _panel(colours, title, bar=partial(_legend, legend=legend))
 
 
@@ -147,13 +152,33 @@ def symmetric_scale(maps: Sequence[Array]) -> float:
     On large maps a few extremes would leave everything else pale; there, the scale is what 99.8 %
     of the numbers stay within, and the picture says that there is more.
     """
-    finite = np.concatenate([np.abs(m[np.isfinite(m)]).ravel() for m in maps])
+    # Of very large maps, every so many numbers will do.
+    thin = (m.ravel()[:: max(1, m.size // 1_000_000)] for m in maps)
+    finite = np.concatenate([np.abs(m[np.isfinite(m)]) for m in thin])
     if not finite.size:
         return 1.0
     largest = float(finite.max())
     if finite.size > MANY:
         largest = float(np.quantile(finite, 0.998)) or largest
     return largest or 1.0
+
+
+def _reduced(values: NDArray[Any]) -> NDArray[Any]:
+    """A large map brought to at most `LARGEST` pixels a side: each block's strongest number.
+
+    A mean would let the two signs of a thin edge cancel, and show it as nothing.
+    """
+    block = ceil(max(values.shape) / LARGEST)
+    if block == 1:
+        return values
+    h, w = (-(-n // block) * block for n in values.shape)
+    padded = np.zeros((h, w), values.dtype)
+    padded[: values.shape[0], : values.shape[1]] = values
+    blocks = padded.reshape(h // block, block, w // block, block).swapaxes(1, 2)
+    tiles = blocks.reshape(h // block, w // block, block * block)
+    strongest = np.abs(np.nan_to_num(tiles)).argmax(axis=2)[..., None]
+    reduced: NDArray[Any] = np.take_along_axis(tiles, strongest, axis=2)[..., 0]
+    return reduced
 
 
 def _panel(

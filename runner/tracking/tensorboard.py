@@ -38,6 +38,7 @@ class TensorBoard(Tracker):
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self._file = (directory / name).open("ab")
         self._kinds: dict[str, str] = {}
+        self._started = time.time()
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -58,14 +59,14 @@ class TensorBoard(Tracker):
 
     def histogram(self, tag: str, values: NDArray[np.floating[Any]], step: int = 0) -> None:
         """A distribution on the Histograms page, in at most 30 buckets."""
-        flat = np.asarray(values, dtype=np.float64).ravel()
+        flat = np.asarray(values).ravel()
         counts, edges = np.histogram(flat, bins=30)
         message = summary_pb2.HistogramProto(
             min=flat.min(),
             max=flat.max(),
             num=flat.size,
-            sum=flat.sum(),
-            sum_squares=flat @ flat,
+            sum=flat.sum(dtype=np.float64),
+            sum_squares=np.einsum("i,i->", flat, flat, dtype=np.float64),
             bucket_limit=edges[1:].tolist(),
             bucket=counts.tolist(),
         )
@@ -84,7 +85,7 @@ class TensorBoard(Tracker):
             hparam_infos=[api_pb2.HParamInfo(name=k, type=_type(v)) for k, v in plain.items()],
             metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
         )
-        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
+        start = plugin_data_pb2.SessionStartInfo(start_time_secs=self._started)
         for key, value in plain.items():
             field = {bool: "bool_value", float: "number_value", str: "string_value"}[type(value)]
             setattr(start.hparams[key], field, value)

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 import pytest
+from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
 from runner.config.errors import Problem
@@ -10,9 +11,7 @@ from runner.config.spec import (
     LARGEST,
     Count,
     Kind,
-    Listed,
     Menu,
-    Offset,
     Padding,
     Size,
     Spec,
@@ -20,6 +19,8 @@ from runner.config.spec import (
     check_kind,
 )
 from runner.stack import Stack
+
+Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 
 
 class Inner(Spec):
@@ -197,7 +198,6 @@ class TestMenus:
 
 class Sizes(Spec):
     size: Size = (1, 1)
-    offset: Offset = (0, 0)
     padding: Padding = (0, 0, 0, 0)
     count: Count = 1
 
@@ -210,8 +210,6 @@ class TestSizes:
             ({"size": [3, 5]}, (3, 5)),
             ({"size": (3, 5)}, (3, 5)),
             ({"size": LARGEST}, (LARGEST, LARGEST)),
-            ({"offset": 0}, (0, 0)),
-            ({"offset": [0, 2]}, (0, 2)),
             ({"padding": 0}, (0, 0, 0, 0)),
             ({"padding": [2, 1]}, (2, 2, 1, 1)),
             ({"padding": [1, 2, 3, 4]}, (1, 2, 3, 4)),
@@ -245,8 +243,6 @@ class TestSizes:
             {"size": [[1, 2]]},
             {"size": None},
             {"size": {"h": 1}},
-            {"offset": -1},
-            {"offset": [0, 2**61]},
             {"padding": -1},
             {"padding": [1]},
             {"padding": [1, 2, 3]},

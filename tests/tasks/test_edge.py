@@ -15,7 +15,7 @@ import pytest
 import runner
 from runner.config.errors import ConfigError
 from runner.plan import Plan
-from runner.tasks.edge import Score, combine
+from runner.tasks.edge import FOUND, Score, combine
 
 ROW = np.array([[[0, 0, 1, 1, 1, 1, 0, 0]]])  # n × h × w regions: edges at 1.5 and 5.5
 
@@ -170,7 +170,7 @@ def test_square_has_the_edges_it_was_drawn_with(workplace: Path) -> None:
     assert result.metrics["detected"] == 80
     assert result.metrics["precision"] == pytest.approx(76 / 80)
     assert result.metrics["recall"] == 1
-    assert result.outputs["magnitude"].max() == pytest.approx(3 * sqrt(2))
+    assert result.outputs["edge/magnitude"].max() == pytest.approx(3 * sqrt(2))
     assert runner.run(*words, "task.tolerance=1.2").metrics["precision"] == 1
     assert runner.run(*words, "task.threshold=0.34").metrics["detected"] == 76
 
@@ -210,7 +210,7 @@ def test_sobel_gives_strength_and_direction(workplace: Path) -> None:
     gx, gy = result.outputs["sobel"][0]
     assert (gx[1:3, 1:3] == 16).all()
     assert (gy[1:3, 1:3] == 8).all()
-    assert result.outputs["magnitude"][0, 1, 1] == pytest.approx(hypot(16, 8))
+    assert result.outputs["edge/magnitude"][0, 1, 1] == pytest.approx(hypot(16, 8))
     _, direction = combine(result.outputs["sobel"])
     assert direction is not None
     assert direction[0, 2, 2] == pytest.approx(atan2(8, 16))
@@ -222,7 +222,7 @@ def test_threshold_is_a_fraction_of_each_images_largest_magnitude(workplace: Pat
     values = "data.values=[[[[0, 1, 1.5]]], [[[0, 10, 12]]], [[[3, 3, 3]]]]"
 
     def detected(*words: str) -> list[list[bool]]:
-        found = runner.run("task=edge", "data=tensor", values, *words).outputs["detected"]
+        found = runner.run("task=edge", "data=tensor", values, *words).outputs["edge/detected"]
         return [row.ravel().tolist() for row in found]
 
     assert detected("task.threshold=0.5") == [[True, True], [True, False], [False, False]]
@@ -255,7 +255,7 @@ def test_outputs_are_saved(workplace: Path) -> None:
     with np.load(result.directory / "outputs.npz", allow_pickle=False) as saved:
         assert set(saved) == {"blur", "sobel"}
         np.testing.assert_array_equal(saved["sobel"], result.outputs["sobel"])
-    assert set(result.outputs) == {"blur", "sobel", "magnitude", "detected"}
+    assert set(result.outputs) == {"blur", "sobel", "edge/magnitude", "edge/detected"}
 
 
 def test_stack_must_end_in_maps(workplace: Path) -> None:
@@ -268,3 +268,34 @@ def test_stack_must_end_in_maps(workplace: Path) -> None:
     with pytest.raises(ConfigError, match=r"task.threshold: expected a fraction .* got 1.5"):
         runner.run("task=edge", "task.threshold=1.5")
     assert not (workplace / "outputs").exists()
+
+
+@pytest.mark.parametrize("padding", ["[0,4,0,0]", "[0,0,0,4]", "[4,0,0,0]", "[0,0,4,0]"])
+def test_padding_on_one_side_may_reach_far_out(padding: str, workplace: Path) -> None:
+    result = runner.run("task=edge", f"stack.layers.conv.padding={padding}")
+    assert result.metrics["recall"] == 1
+
+
+def test_rounding_is_no_edge_however_large_the_kernel(workplace: Path) -> None:
+    gabor = "stack.layers.conv.weight={kernel: gabor, size: 31, sigma: 8, wavelength: 12}"
+    flat = ("data=blank", "data.value=0.3", "data.height=40", "data.width=40")
+    assert runner.run("task=edge", "stack=kernel", gabor, *flat).metrics["detected"] == 0
+
+
+def test_small_kernels_find_edges_too(workplace: Path) -> None:
+    tiny = "stack.layers.conv.weight=[[1e-7,-1e-7]]"
+    assert runner.run("task=edge", tiny).metrics["detected"] == 12
+    above = ("task.absolute=true", "task.threshold=5e-8")
+    assert runner.run("task=edge", tiny, *above).metrics["detected"] == 12
+
+
+def test_missed_edges_are_drawn(workplace: Path) -> None:
+    from PIL import Image
+
+    words = ("task=edge", "stack=sobel", "data=shapes", "task.threshold=0.95")
+    result = runner.run(*words)
+    assert result.metrics["recall"] < 0.5
+    with Image.open(result.directory / "images" / "edge_detected.png") as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20) or []}
+    assert FOUND["missed"] in colours
+    assert FOUND["false"] in colours  # of the legend

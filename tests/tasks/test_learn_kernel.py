@@ -203,7 +203,7 @@ def test_strict_convolution_learns_the_flipped_kernel(workplace: Path) -> None:
     assert np.allclose(plainly.metrics["kernel"], [[1, -1]], atol=1e-3)
     flipped = runner.run(*words, "stack.layers.conv.mode=convolution")
     assert np.allclose(flipped.metrics["kernel"], [[-1, 1]], atol=1e-3)
-    np.testing.assert_allclose(flipped.outputs["output"], plainly.outputs["output"], atol=1e-3)
+    np.testing.assert_allclose(flipped.outputs["conv"], plainly.outputs["conv"], atol=1e-3)
     assert flipped.metrics["kernel_error"] < 1e-3
     other = runner.run(*words, "task.target.mode=convolution")
     assert np.allclose(other.metrics["kernel"], [[-1, 1]], atol=1e-3)
@@ -303,7 +303,7 @@ def test_everything_is_kept(workplace: Path) -> None:
     state = torch.load(result.directory / "weights.pt", weights_only=True)
     assert list(state) == ["conv.weight"]
     np.testing.assert_allclose(state["conv.weight"][0, 0], result.metrics["kernel"])
-    difference = np.abs(result.outputs["output"] - result.outputs["target"]).max()
+    difference = np.abs(result.outputs["conv"] - result.outputs["learn_kernel/target"]).max()
     assert result.metrics["output_error"] == pytest.approx(difference)
     assert {p.name for p in (result.directory / "images").iterdir()} == {
         *(f"kernel_conv_{step:06d}.png" for step in (1, 4, 8, 10)), "kernel_forming.png"
@@ -346,7 +346,7 @@ def test_target_is_laid_with_the_layers_own_stride_and_padding(workplace: Path) 
         "task=learn_kernel", "stack.layers.conv.stride=[1,2]", "stack.layers.conv.padding=[0,1]"
     )
     # 0 1|1 0|0 0|0 1|1 0, windows a pair each: −1, 1, 0, −1, 1
-    assert result.outputs["target"][0, 0].tolist() == [[-1, 1, 0, -1, 1]] * 6
+    assert result.outputs["learn_kernel/target"][0, 0].tolist() == [[-1, 1, 0, -1, 1]] * 6
 
 
 def test_prepared_runs_are_independent() -> None:
@@ -354,3 +354,43 @@ def test_prepared_runs_are_independent() -> None:
     one, two = prepared(job, 3), prepared(job, 3)
     assert torch.equal(one.run.model[0].weight, two.run.model[0].weight)
     assert one.run is not replace(two).run
+
+
+def test_weight_decay_lowers_the_stable_learning_rate(workplace: Path) -> None:
+    # λmax = 60 + 100, so the limit is 2 / 160 = 0.0125
+    with pytest.raises(Diverged, match=r"lr 0\.03 is above .* 2/λmax = 0\.0125"):
+        runner.run("task=learn_kernel", "task.optimizer.weight_decay=100", "task.steps=60")
+
+
+def test_the_kernel_that_is_learned_is_pictured(workplace: Path) -> None:
+    layers = (
+        "stack=empty",
+        "+stack.layers.fixed={kind: conv, weight: [[1]], trainable: false}",
+        "+stack.layers.learned={kind: conv, channels: 1, kernel: [1, 2], bias: false}",
+    )
+    result = runner.run("task=learn_kernel", *layers)
+    pictures = {path.name for path in (result.directory / "images").iterdir()}
+    assert "kernel_learned_000010.png" in pictures
+    assert not any("fixed" in name for name in pictures)
+    assert set(result.outputs) == {"fixed", "learned", "learn_kernel/target"}
+
+
+def test_what_has_no_kernel_can_be_learned_without_pictures(workplace: Path) -> None:
+    norm = ("stack=empty", "+stack.layers.norm={kind: batchnorm}", "task.target.weight=[[1]]")
+    result = runner.run("task=learn_kernel", *norm)
+    assert result.metrics["losses"]
+    assert not (result.directory / "images").exists()
+
+
+def test_layers_may_be_called_anything_that_torch_lets_them(workplace: Path) -> None:
+    layer = "{kind: conv, channels: 1, kernel: 1}"
+    words = ("stack=empty", f"+stack.layers.file={layer}", f"+stack.layers.allow_pickle={layer}")
+    result = runner.run("task=forward", *words)
+    with np.load(result.directory / "outputs.npz", allow_pickle=False) as saved:
+        assert set(saved.files) == {"file", "allow_pickle"}
+
+
+def test_momentum_needs_an_optimizer_that_has_one(workplace: Path) -> None:
+    words = ("task.optimizer.name=adam", "task.optimizer.momentum=0.9")
+    with pytest.raises(runner.ConfigError, match=r"momentum: expected 0 with adam, got 0\.9"):
+        runner.run("task=learn_kernel", *words)
