@@ -48,7 +48,7 @@ def channel_titles(run: Run, name: str, count: int) -> list[str]:
 
 
 def to_numpy(y: Tensor) -> NDArray[Any]:
-    """A tensor as an array; types that NumPy lacks, and half types, as float32."""
+    """A tensor as an array, its memory shared if it can be; half types become float32."""
     y = y.detach().cpu()  # first: not every device has the wider types
     return (y.float() if y.element_size() < 4 else y).numpy()
 

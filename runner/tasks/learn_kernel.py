@@ -279,8 +279,8 @@ class Film:
         name, module = next(named, (None, None))
         if module is None:
             return  # something else is learned
-        values = to_numpy(module.effective_kernel())
-        self.scale = self.scale or pictures.symmetric_scale([self.target, 1.2 * values])
+        values = to_numpy(module.effective_kernel()).copy()  # the next step changes it in place
+        self.scale = self.scale or pictures.symmetric_scale([1.2 * self.target, 1.2 * values])
         self.frames.append((step, values))
         picture = kernel_picture(values, f"step {step}", self.scale)
         self.run.tracker.image(f"kernel/{name}", picture, step)

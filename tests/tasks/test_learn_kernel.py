@@ -394,3 +394,12 @@ def test_momentum_needs_an_optimizer_that_has_one(workplace: Path) -> None:
     words = ("task.optimizer.name=adam", "task.optimizer.momentum=0.9")
     with pytest.raises(runner.ConfigError, match=r"momentum: expected 0 with adam, got 0\.9"):
         runner.run("task=learn_kernel", *words)
+
+
+def test_the_film_shows_the_kernel_of_each_step(workplace: Path) -> None:
+    result = runner.run("task=learn_kernel", "seed=0")
+    frames = [
+        (result.directory / "images" / f"kernel_conv_{step:06d}.png").read_bytes()
+        for step in range(1, 11)
+    ]
+    assert len(set(frames)) == 10
