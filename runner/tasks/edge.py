@@ -133,18 +133,17 @@ class Edge(Task):
                 for y, title in zip(maps[i][:16], titles, strict=False)
             ]
             found = self._found(run, i, detected[i])
+            strength = pictures.brightness(magnitude[i], "magnitude")
             panels = [picture, *channels]
-            if direction is not None or len(maps[i]) > 1:
-                panels.append(pictures.brightness(magnitude[i], "magnitude"))
+            if len(maps[i]) > 1:
+                panels.append(strength)
             if direction is not None:
                 angles = pictures.orientation(direction[i], magnitude[i], "orientation")
                 run.tracker.image(f"edge/orientation{suffix}", angles)
                 panels.append(angles)
             run.tracker.image(f"input{suffix}", picture)
             run.tracker.image(f"edge/maps{suffix}", pictures.sheet(channels))
-            run.tracker.image(
-                f"edge/magnitude{suffix}", pictures.brightness(magnitude[i], "magnitude")
-            )
+            run.tracker.image(f"edge/magnitude{suffix}", strength)
             run.tracker.image(f"edge/detected{suffix}", found)
             run.tracker.image(f"edge/overview{suffix}", pictures.sheet([*panels, found]))
         run.tracker.histogram(f"activations/{name}", maps)

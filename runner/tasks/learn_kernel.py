@@ -13,8 +13,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL.Image import Image
 from pydantic import Field as Limited
 from pydantic import model_validator
 
@@ -25,8 +23,8 @@ from runner.layers.conv import Conv
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
+from runner.tasks._film import Film
 from runner.tasks._outputs import layer_outputs, numbers, to_numpy
-from runner.tracking import pictures
 from runner.tracking.directory import write_atomically
 from runner.weights import Kernels, Weight
 
@@ -210,11 +208,12 @@ class LearnKernel(Task):
                 loss.backward()
                 losses.append(loss.item())
                 pictured = step % film.every == 0 or step in (1, self.steps)
-                if pictured or monotonic() - since > 1:
-                    # At least once a second, so that little is lost when a long run is stopped.
+                # At least once a second, so that little is lost when a long run is stopped.
+                logged = pictured or monotonic() - since > 1
+                if logged:
                     run.tracker.scalars({"train/loss": losses[-1]}, step)
                     since = monotonic()
-                self._stop_if_diverged(run, losses, pictured)
+                self._stop_if_diverged(run, losses, logged)
                 optimizer.step()
                 if pictured:
                     film.add(model, step)
@@ -252,64 +251,6 @@ class LearnKernel(Task):
 
 class Diverged(RuntimeError):
     """Learning was stopped because the loss grew without bound."""
-
-
-class Film:
-    """The first trainable conv layer's kernels as they form, on one scale, beside the target.
-
-    The scale is set by the target and the first kernels, so that pictures taken while learning
-    goes on can be compared with those taken before.
-    """
-
-    def __init__(self, run: Run, every: int, target: Tensor) -> None:
-        self.run, self.every = run, every
-        self.target = to_numpy(target)
-        self.scale = 0.0
-        self.frames: list[tuple[int, NDArray[Any]]] = []
-
-    def add(self, model: nn.Module, step: int) -> None:
-        """Take a picture of the kernels after this step, as cross-correlation sees them."""
-        from runner.modules import Conv2d
-
-        named = (
-            (name, module)
-            for name, module in model.named_children()
-            if isinstance(module, Conv2d) and module.weight.requires_grad
-        )
-        name, module = next(named, (None, None))
-        if module is None:
-            return  # something else is learned
-        values = to_numpy(module.effective_kernel()).copy()  # the next step changes it in place
-        self.scale = self.scale or pictures.symmetric_scale([1.2 * self.target, 1.2 * values])
-        self.frames.append((step, values))
-        picture = kernel_picture(values, f"step {step}", self.scale)
-        self.run.tracker.image(f"kernel/{name}", picture, step)
-        self.run.tracker.histogram(f"weights/{name}", values, step)
-
-    def sheet(self) -> Image:
-        """At most eleven frames, then the target."""
-        last = len(self.frames)
-        # Most happens in the first steps, so frames thin out geometrically.
-        spread = np.geomspace(1, last, 11) if last > 11 else np.arange(1, last + 1)
-        chosen = np.unique(spread.round().astype(int)) - 1
-        panels = [
-            kernel_picture(values, f"step {step}", self.scale)
-            for step, values in (self.frames[i] for i in chosen)
-        ]
-        return pictures.sheet([*panels, kernel_picture(self.target, "target", self.scale)], 4)
-
-
-def kernel_picture(weight: NDArray[Any], title: str, scale: float) -> Image:
-    """Kernels, c_out × c_in × kh × kw, as a sheet: a row per output, a column per input."""
-    outputs, inputs = weight.shape[:2]
-    if outputs == inputs == 1:
-        return pictures.signed(weight[0, 0], title, scale)
-    panels = [
-        pictures.signed(weight[o, i], f"{title}: in {i}, out {o}", scale)
-        for o in range(min(outputs, 8))
-        for i in range(min(inputs, 8))
-    ]
-    return pictures.sheet(panels, columns=min(inputs, 8))
 
 
 def stable_learning_rate(

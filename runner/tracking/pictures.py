@@ -57,9 +57,8 @@ def signed(values: Array, title: str, scale: float | None = None) -> Image.Image
     )
     with np.errstate(invalid="ignore"):
         position = (np.clip(values / scale, -1, 1) + 1) / 2 * (len(BLUE_TO_RED) - 1)
-    stops = np.arange(len(BLUE_TO_RED))
+    colours = _between(BLUE_TO_RED, position)
     # What is not a number is drawn gray: it must not pass for a zero.
-    colours = np.stack([np.interp(position, stops, BLUE_TO_RED[:, c]) for c in range(3)], axis=-1)
     colours[~np.isfinite(values)] = 128
     return _panel(
         colours,
@@ -242,13 +241,17 @@ def short_number(value: float, scale: float = 1.0) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.3g}"
 
 
+def _between(colours: Array, position: Array) -> Array:
+    """The colour at each position along a list of colours; 0 is the first, 1 the second."""
+    stops = np.arange(len(colours))
+    return np.stack([np.interp(position, stops, colours[:, c]) for c in range(3)], axis=-1)
+
+
 def _scale(width: int, colours: Array, labels: Sequence[str]) -> Image.Image:
     """A colour scale with its numbers beneath, evenly spaced."""
     height = 8
     positions = np.linspace(0, len(colours) - 1, width)
-    line = np.stack(
-        [np.interp(positions, np.arange(len(colours)), colours[:, c]) for c in range(3)], -1
-    )
+    line = _between(colours, positions)
     picture = Image.new("RGB", (width, height + NUMBER_SIZE + 3), PAPER)
     picture.paste(Image.fromarray(line.round().astype(np.uint8)[None].repeat(height, 0), "RGB"))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(NUMBER_SIZE - 1)

@@ -28,7 +28,7 @@ from runner.execute import Prepared, prepare
 from runner.job import Job
 from runner.layers.conv import Conv
 from runner.plan import Plan
-from runner.tasks import learn_kernel
+from runner.tasks import _film, learn_kernel
 from runner.tasks.learn_kernel import Diverged, Optimizer, stable_learning_rate
 
 TARGET = np.array([1.0, -1.0])
@@ -48,7 +48,7 @@ def compose(*words: str) -> Job:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Drawing and writing take far longer than ten steps do."""
     monkeypatch.setattr(learn_kernel, "save_weights", lambda *_: None)
-    monkeypatch.setattr(learn_kernel, "kernel_picture", lambda *_: PIL.Image.new("RGB", (1, 1)))
+    monkeypatch.setattr(_film, "kernel_picture", lambda *_: PIL.Image.new("RGB", (1, 1)))
     yield
 
 
