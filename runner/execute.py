@@ -70,24 +70,24 @@ def prepare(job: Job, plan: Plan) -> Prepared:
     Raises:
         ConfigError: the job can't run; nothing was written.
     """
-    device = "none"
-    if job.task.needs_torch:
-        device = _set_up_torch(job)
-        # Planned for the CPU where the device was left open; now it is known.
-        job.stack.check_ops(plan, job.ops, job.dtype, device.partition(":")[0])
     run = Run(
         stack=job.stack,
         data=job.data,
         ops=job.ops,
         plan=plan,
-        device=device,
+        device="none",
         dtype=job.dtype,
         seed=job.seed,
         tracker=Tracker(),
         directory=Path(),
     )
     if job.task.needs_torch:
-        _ = run.images, run.model  # what can't be read or built is known now
+        # What can't be read or built is known now; images first, they don't wait for torch.
+        job.task.check_images(run.images, plan)
+        run.device = _set_up_torch(job)
+        # Planned for the CPU where the device was left open; now it is known.
+        job.stack.check_ops(plan, job.ops, job.dtype, run.device.partition(":")[0])
+        _ = run.model
     return Prepared(job, plan, run)
 
 

@@ -6,6 +6,7 @@
       output: [[19, 25], [37, 43]]             # exact for integers, within 1e-5 for other numbers
       kernel_error: {max: 0.1}                 # also min; both hold for every number of a list
       loss: {value: 0.063, tolerance: 0.001}   # |measured − value| ≤ tolerance
+      shapes: {value: {conv: [6, 28, 28]}}     # entries of a metric that is a mapping
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Expectation(Spec):
     """What one metric must be.
 
     Attributes:
-        value: a number, nested lists of numbers, true, false or text.
+        value: a number, nested lists of numbers, true, false or text; or a mapping, each of whose
+            entries must be in the metric with this value.
         tolerance: how far each number may be from `value`; default: integers exactly, others
             within 1e-5 (relative beyond one).
         min: the least that each number may be.
@@ -71,7 +73,7 @@ class Expectation(Spec):
         for limit, word, wrong in ((self.min, "below", -1), (self.max, "above", 1)):
             if limit is None:
                 continue
-            if not isinstance(measured, int | float | list | tuple):
+            if not isinstance(measured, int | float | list | tuple | Mapping):
                 return f"{compact(measured)} is not a number"
             # NaN compares false with everything, and must fail.
             bad = [n for n in _flat(measured) if not (limit - n) * wrong >= 0]
@@ -140,6 +142,8 @@ def compact(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {compact(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
         # No thousands separators here: they would read as further entries.
         return (
@@ -153,6 +157,16 @@ def compact(value: Any) -> str:
 
 
 def _difference(expected: Any, measured: Any, tolerance: float | None) -> str:
+    if isinstance(expected, Mapping):
+        if not isinstance(measured, Mapping):
+            return f"{compact(measured)}, not a mapping"
+        for key, value in expected.items():
+            if key not in measured:
+                return f"no {key}; there is {', '.join(map(str, measured)) or 'nothing'}"
+            reason = _difference(value, measured[key], tolerance)
+            if reason:
+                return f"{key}: {reason}"
+        return ""
     if isinstance(expected, list | tuple):
         if not isinstance(measured, list | tuple):
             return f"a single {compact(measured)}, not a list"
@@ -175,6 +189,8 @@ def _difference(expected: Any, measured: Any, tolerance: float | None) -> str:
 
 
 def _flat(value: Any) -> Sequence[float]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
     if isinstance(value, list | tuple):
         return [number for entry in value for number in _flat(entry)]
     return [value]

@@ -63,13 +63,8 @@ class Job(Spec):
         Raises:
             ConfigError: with every problem there is.
         """
-        problems = []
-        # The stack is a spec of its own with a menu inside; checked apart, its paths stay whole.
-        stack, found = check(Stack, raw.get("stack"), "stack")
-        problems += found
-        job, found = check(Job, {**raw, "stack": stack or _NO_STACK})
-        problems += found
-        if problems or job is None:
+        job, problems = check(Job, raw)
+        if job is None:
             raise ConfigError(*problems)
         return job
 
@@ -83,12 +78,12 @@ class Job(Spec):
             shape, count = self.data.shape(), self.data.count()
         except ConfigError as error:
             raise error.under("data") from None
-        plan = self.stack.plan(shape, self.ops, count, self.dtype)
+        plan = self.stack.plan(shape, self.ops, self.task.batch(count), self.dtype)
         limit = int(self.memory_limit_gib * GIB)
-        plan.check_memory(limit, self.task.memory_factor, self.task.overhead(plan))
+        plan.check_memory(limit, count, self.task.memory_factor, self.task.overhead(plan))
         device = "cpu" if self.device == "auto" else self.device.partition(":")[0]
         self.stack.check_ops(plan, self.ops, self.dtype, device)
-        self.task.check(plan, self.stack)
+        self.task.check(plan, self.stack, self.ops)
         return plan
 
     def resolve_device(self) -> str:
@@ -117,6 +112,3 @@ class Job(Spec):
                 "device=auto takes the best one.",
             )
         return wanted
-
-
-_NO_STACK = Stack(layers={})

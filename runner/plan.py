@@ -110,7 +110,7 @@ class Plan:
         """Memory of the input for the whole batch."""
         return ITEM_BYTES[self.dtype] * self.batch * elements(self.input)
 
-    def check_memory(self, limit: int, factor: int = 1, overhead: int = 0) -> None:
+    def check_memory(self, limit: int, images: int = 1, factor: int = 1, overhead: int = 0) -> None:
         """Refuse work that can't fit, before anything is allocated.
 
         Counted are the plan's own memory, the images as they are loaded (double precision, with
@@ -118,16 +118,17 @@ class Plan:
 
         Args:
             limit: bytes that the run may take.
+            images: how many the data have; all are loaded, at most `batch` are computed at once.
             factor: copies of everything that the task holds; learning holds gradients too.
             overhead: bytes that the task needs besides.
 
         Raises:
             ConfigError: the largest layer, its numbers, and the fix.
         """
-        images = 16 * self.batch * elements(self.input)
+        loaded = 16 * max(images, self.batch) * elements(self.input)
         scratch = max((row.scratch for row in self.rows), default=0)
         scratch *= ITEM_BYTES[self.dtype] * self.batch
-        needed = factor * (self.memory + scratch) + images + overhead
+        needed = factor * (self.memory + scratch) + loaded + overhead
         if needed <= limit:
             return
         many = f" × batch {self.batch}" if self.batch > 1 else ""

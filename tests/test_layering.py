@@ -37,6 +37,7 @@ ONLY = {
     "numba": ["runner.ops"],
     "triton": ["runner.ops"],
     "rich": ["runner.terminal"],
+    "matplotlib": ["runner.tracking"],
     "sklearn": ["runner.data"],
     "yaml": ["runner.config"],
 }
@@ -191,7 +192,7 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
     wrong = [
         f"{name} imports {imported}"
         for name, imported, inside in edges()
-        if imported.split(".")[0] in ("torch", "sklearn", "numba", "triton")
+        if imported.split(".")[0] in ("torch", "sklearn", "numba", "triton", "matplotlib")
         and not inside
         and name not in computes
         and not name.startswith("runner.ops.")

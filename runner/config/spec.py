@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic import Field as Limited
@@ -128,9 +128,16 @@ def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None
     unresolved: set[tuple[str]] = set()
     for name, field in model.model_fields.items():
         marker = next((m for m in field.metadata if isinstance(m, Menu)), None)
-        if marker is None or name not in raw:
+        inner = next(filter(_has_menus, _members(field.annotation)), None)
+        if name not in raw or (marker is None and inner is None):
             continue
-        value, found = _pick(marker, raw[name], join(path, name))
+        where = join(path, name)
+        if raw[name] is None and type(None) in _members(field.annotation):
+            continue
+        if marker is not None:
+            value, found = _pick(marker, raw[name], where)
+        else:
+            value, found = check(cast(type[Spec], inner), raw[name], where)
         problems += found
         prepared[name] = value
         if found:
@@ -143,6 +150,19 @@ def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None
         problems += _problems(model, errors, path)
         return None, problems
     return (None, problems) if problems else (spec, [])
+
+
+def _has_menus(annotation: object) -> bool:
+    """Whether a type is a spec with a menu inside, which Pydantic alone can't check."""
+    return (
+        isinstance(annotation, type)
+        and issubclass(annotation, Spec)
+        and any(
+            any(isinstance(m, Menu) for m in field.metadata)
+            or any(map(_has_menus, _members(field.annotation)))
+            for field in annotation.model_fields.values()
+        )
+    )
 
 
 def _pick(marker: Menu, raw: object, path: str) -> tuple[object, list[Problem]]:

@@ -116,20 +116,34 @@ class Task(Kind, ABC):
     Attributes:
         needs_torch: whether the task computes; one that only plans is done before torch loads.
         memory_factor: copies of everything planned that the task holds; learning keeps gradients.
+        showcase: tags of the pictures that say the most, best first; a report shows them. A tag
+            that ends in ``/`` stands for all that begin with it.
     """
 
     needs_torch: ClassVar[bool] = True
     memory_factor: ClassVar[int] = 1
+    showcase: ClassVar[tuple[str, ...]] = ()
+
+    def batch(self, count: int) -> int:
+        """How many of the data's `count` images go through the stack at once."""
+        return count
 
     def overhead(self, plan: Plan) -> int:
         """Bytes that the task needs besides what is planned."""
         return 0
 
-    def check(self, plan: Plan, stack: Stack) -> None:
+    def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """Check what can be known from the plan alone, before anything is made.
 
         Raises:
             ConfigError: the stack or the data don't suit the task; paths are those of the config.
+        """
+
+    def check_images(self, images: Images, plan: Plan) -> None:
+        """Check what can be known once the images are there, before torch and the directory are.
+
+        Raises:
+            ConfigError: the images don't suit the task; paths are those of the config.
         """
 
     @abstractmethod

@@ -18,6 +18,7 @@ from pydantic import Field as Limited
 
 from runner.config.errors import problem
 from runner.geometry import Axis, Features, Shape
+from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
@@ -52,7 +53,7 @@ class Edge(Task):
     tolerance: Annotated[float, Limited(ge=0, le=10)] = 1.0
     images: Annotated[int, Limited(ge=1, le=64)] = 1
 
-    def check(self, plan: Plan, stack: Stack) -> None:
+    def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """The stack must end in feature maps."""
         if isinstance(plan.output, Features):
             raise problem(

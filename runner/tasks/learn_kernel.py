@@ -20,6 +20,7 @@ from runner.config.errors import ConfigError, problem
 from runner.config.spec import Spec
 from runner.geometry import Shape
 from runner.layers.conv import Conv
+from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
@@ -115,7 +116,7 @@ class LearnKernel(Task):
     reduction: Literal["sum", "mean"] = "sum"
     log_every: Annotated[int, Limited(ge=1)] | None = None
 
-    def check(self, plan: Plan, stack: Stack) -> None:
+    def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """There must be something to learn, and target and stack must give the same shape."""
         if not any(
             layer.parameters(row.input) and getattr(layer, "trainable", False)

@@ -1,0 +1,120 @@
+"""Charts: lines over a quantity, bars, labelled matrices; drawn by Matplotlib, given as pictures.
+
+Matplotlib is imported when the first chart is drawn, and without pyplot, whose global state and
+windows a run has no use for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+
+DPI = 100
+COLOURS = ("#2166ac", "#b2182b", "#4d9221", "#8c510a", "#762a83", "#737373", "#d6a000", "#01a0a0")
+"""Lines in the order they are given; the first two are those of `pictures.BLUE_TO_RED`."""
+
+
+def lines(
+    series: Mapping[str, Sequence[float]],
+    title: str,
+    x_label: str,
+    y_label: str,
+    *,
+    x: Sequence[float] | None = None,
+    log: bool = False,
+    dashed: Sequence[str] = (),
+) -> Image.Image:
+    """Curves over a common axis.
+
+    Args:
+        series: name to values, one per position; NaN leaves a gap.
+        title: written above.
+        x_label: what the positions are.
+        y_label: what the values are.
+        x: the positions; default: 0, 1, 2 …
+        log: a logarithmic scale of values.
+        dashed: names of the curves that are predictions or limits, not measurements.
+    """
+    with _chart((7.2, 4.2)) as (axes, picture):
+        for i, (name, values) in enumerate(series.items()):
+            positions = range(len(values)) if x is None else x[: len(values)]
+            axes.plot(
+                positions,
+                values,
+                label=name,
+                color=COLOURS[i % len(COLOURS)],
+                linestyle="--" if name in dashed else "-",
+                marker="o" if len(values) <= 40 and name not in dashed else "",
+                markersize=3.5,
+                linewidth=1.6,
+            )
+        if log:
+            axes.set_yscale("log", nonpositive="mask")
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        axes.grid(color="#e0e0e0", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize=9)
+    return picture[0]
+
+
+def bars(
+    values: Mapping[str, float], title: str, y_label: str, *, log: bool = False
+) -> Image.Image:
+    """A bar per name, its value above it."""
+    with _chart((max(4.0, 1.1 + 0.9 * len(values)), 4.2)) as (axes, picture):
+        drawn = axes.bar(list(values), list(values.values()), color=COLOURS[0], log=log)
+        axes.bar_label(drawn, fmt="{:,.4g}", fontsize=8, padding=2)
+        axes.set(title=title, ylabel=y_label)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(axis="x", labelrotation=30 if len(values) > 6 else 0)
+    return picture[0]
+
+
+def confusion(counts: NDArray[Any], classes: Sequence[str], title: str) -> Image.Image:
+    """How often a true class (row) was taken for another (column); shaded by share of the row."""
+    rows = counts.sum(axis=1, keepdims=True)
+    share = counts / np.maximum(rows, 1)
+    many = len(classes) > 30
+    side = 2.2 + min(max(len(classes), 3), 40) * (0.2 if many else 0.42)
+    with _chart((side, side)) as (axes, picture):
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        ticks = range(len(classes))
+        axes.set_xticks(ticks, classes, fontsize=8, rotation=90 if _long(classes) else 0)
+        axes.set_yticks(ticks, classes, fontsize=8)
+        axes.set(title=title, xlabel="taken for", ylabel="true class")
+        for row, column in np.ndindex(*counts.shape) if not many else ():
+            if counts[row, column]:
+                colour = "white" if share[row, column] > 0.5 else "#303030"
+                text = f"{counts[row, column]}"
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    return picture[0]
+
+
+def _long(names: Sequence[str]) -> bool:
+    return max(map(len, names), default=0) > 3
+
+
+@contextmanager
+def _chart(inches: tuple[float, float]) -> Iterator[tuple[Axes, list[Image.Image]]]:
+    """Axes to draw on; the finished picture is in the list when the block ends."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    picture: list[Image.Image] = []
+    yield figure.subplots(), picture
+    canvas.draw()  # type: ignore[no-untyped-call]  # Matplotlib's canvases lack types
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]  # as above
+    picture.append(Image.fromarray(pixels).convert("RGB"))
