@@ -7,14 +7,12 @@ output, and its own kernels come out like the target.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from math import isfinite
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field as Limited
-from pydantic import model_validator
 
 from runner.config.errors import ConfigError, problem
 from runner.config.spec import Spec
@@ -25,15 +23,14 @@ from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._film import Film
+from runner.tasks._optimizer import Optimizer
 from runner.tasks._outputs import layer_outputs, numbers, to_numpy
 from runner.tracking.directory import write_atomically
 from runner.weights import Kernels, Weight
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
-WITH_MOMENTUM = ("sgd", "rmsprop")
 DIVERGED = 1e6
 """Learning is stopped when the loss has grown by this factor: it won't come back."""
 
@@ -48,51 +45,6 @@ class Target(Spec):
 
     weight: Weight
     mode: Literal["correlation", "convolution"] = "correlation"
-
-
-class Optimizer(Spec):
-    """How weights follow their gradient.
-
-    Attributes:
-        name: one of torch's optimizers; ``sgd`` is plain gradient descent.
-        lr: the learning rate.
-        momentum: of sgd and rmsprop.
-        weight_decay: how strongly weights are pulled to zero.
-    """
-
-    name: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
-    lr: Annotated[float, Limited(gt=0, le=1e30)] = 0.03  # torch takes no more than a float32
-    momentum: Annotated[float, Limited(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Limited(ge=0)] = 0.0
-
-    @model_validator(mode="after")
-    def _momentum_has_a_use(self) -> Optimizer:
-        if self.momentum and self.name not in WITH_MOMENTUM:
-            raise problem(
-                "momentum",
-                f"0 with {self.name}",
-                f"{self.momentum:g}",
-                "Only " + " and ".join(WITH_MOMENTUM) + " have one.",
-            )
-        return self
-
-    def build(self, parameters: Iterator[nn.Parameter]) -> torch.optim.Optimizer:
-        """The torch optimizer."""
-        from torch import optim
-
-        kinds: dict[str, Any] = {
-            "sgd": optim.SGD,
-            "adam": optim.Adam,
-            "adamw": optim.AdamW,
-            "rmsprop": optim.RMSprop,
-            "adagrad": optim.Adagrad,
-        }
-        options: dict[str, float] = {"lr": self.lr, "weight_decay": self.weight_decay}
-        if self.name in WITH_MOMENTUM:
-            options["momentum"] = self.momentum
-        trainable = [p for p in parameters if p.requires_grad]
-        optimizer: optim.Optimizer = kinds[self.name](trainable, **options)
-        return optimizer
 
 
 class LearnKernel(Task):

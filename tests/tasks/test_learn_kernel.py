@@ -29,7 +29,8 @@ from runner.job import Job
 from runner.layers.conv import Conv
 from runner.plan import Plan
 from runner.tasks import _film, learn_kernel
-from runner.tasks.learn_kernel import Diverged, Optimizer, stable_learning_rate
+from runner.tasks._optimizer import Optimizer
+from runner.tasks.learn_kernel import Diverged, stable_learning_rate
 
 TARGET = np.array([1.0, -1.0])
 
