@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from runner.tracking.boxes import PAPER, Box, Colour, draw_boxes, with_room
+
 Array = NDArray[np.floating]
 
 BLUE_TO_RED = np.array(
@@ -27,7 +29,7 @@ BLUE_TO_RED = np.array(
 )  # fmt: skip
 """From −scale over 0 to +scale; after ColorBrewer's RdBu."""
 
-INK, FAINT, PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
+INK, FAINT = (30, 30, 30), (110, 110, 110)
 TITLE_SIZE, NUMBER_SIZE, GAP = 15, 13, 14
 PANEL = 240
 """Pixels that a small picture is enlarged to, at the least."""
@@ -39,16 +41,35 @@ LARGEST = 640
 """Pixels that a large picture is reduced to."""
 
 
-def signed(values: Array, title: str, scale: float | None = None) -> Image.Image:
+def outlined(x: Array, title: str, boxes: Sequence[Box], scale: float | None = None) -> Image.Image:
+    """An image or a map with rectangles drawn on it, and their legend.
+
+    Args:
+        x: an image, c × h × w, drawn as `photograph` draws it, or a map, h × w, drawn as `signed`
+            draws it.
+        title: written above.
+        boxes: what to outline (`runner.tracking.boxes.Box`), the last on top. The picture grows to
+            hold those that reach beyond the border.
+        scale: of a map, as for `signed`.
+    """
+    if x.ndim == 2:
+        return signed(x, title, scale, boxes)
+    return photograph(x, title, boxes)
+
+
+def signed(
+    values: Array, title: str, scale: float | None = None, boxes: Sequence[Box] = ()
+) -> Image.Image:
     """A map with signs, h × w: blue below zero, white at zero, red above.
 
     Args:
         values: the numbers.
         title: written above.
         scale: the number drawn in full colour; default: the largest magnitude.
+        boxes: drawn on it.
     """
     scale = symmetric_scale([values]) if scale is None else scale
-    values = _reduced(values)
+    values, boxes = _reduced(values), [box.reduced(_block(values)) for box in boxes]
     less, more = np.any(values < -1.0001 * scale), np.any(values > 1.0001 * scale)
     labels = (
         f"{-scale:.3g}{' or less' if less else ''}",
@@ -65,13 +86,16 @@ def signed(values: Array, title: str, scale: float | None = None) -> Image.Image
         title,
         values,
         bar=partial(_scale, colours=BLUE_TO_RED, labels=labels),
+        boxes=boxes,
     )
 
 
-def brightness(values: Array, title: str, scale: float | None = None) -> Image.Image:
+def brightness(
+    values: Array, title: str, scale: float | None = None, boxes: Sequence[Box] = ()
+) -> Image.Image:
     """A map without signs, h × w: black at zero, white at `scale` (default: the maximum)."""
     scale = symmetric_scale([values]) if scale is None else scale
-    values = _reduced(values)
+    values, boxes = _reduced(values), [box.reduced(_block(values)) for box in boxes]
     more = np.any(values > 1.0001 * scale)
     gray = np.clip(np.nan_to_num(values) / scale, 0, 1)[..., None].repeat(3, axis=-1) * 255
     ramp = np.array([(0, 0, 0), (255, 255, 255)], dtype=np.float64)
@@ -80,19 +104,21 @@ def brightness(values: Array, title: str, scale: float | None = None) -> Image.I
         title,
         values,
         bar=partial(_scale, colours=ramp, labels=("0", f"{scale:.3g}{' or more' if more else ''}")),
+        boxes=boxes,
     )
 
 
-def photograph(x: Array, title: str) -> Image.Image:
+def photograph(x: Array, title: str, boxes: Sequence[Box] = ()) -> Image.Image:
     """An input image, c × h × w: colour if it has three channels, else its first channel.
 
     Numbers outside 0 to 1 are drawn as `signed` draws them.
     """
     if x.min() < 0 or x.max() > 1:
-        return signed(x[0], title)
+        return signed(x[0], title, boxes=boxes)
     if x.shape[0] == 3:
-        return _panel((x.transpose(1, 2, 0) * 255).round().astype(np.uint8), title)
-    return brightness(x[0], title, scale=1.0)
+        colours = x.transpose(1, 2, 0) * 255
+        return _panel(colours, title, boxes=boxes)
+    return brightness(x[0], title, 1.0, boxes)
 
 
 def orientation(angle: Array, magnitude: Array, title: str) -> Image.Image:
@@ -116,9 +142,7 @@ def orientation(angle: Array, magnitude: Array, title: str) -> Image.Image:
     )
 
 
-def marked(
-    kinds: NDArray[np.integer], title: str, legend: dict[str, tuple[int, int, int]]
-) -> Image.Image:
+def marked(kinds: NDArray[np.integer], title: str, legend: dict[str, Colour]) -> Image.Image:
     """A map of kinds, h × w: number i is drawn in the legend's colour i; 0 is the first."""
     colours = np.array(list(legend.values()), dtype=np.uint8)[_reduced(kinds)]
     return _panel(colours, title, bar=partial(_legend, legend=legend))
@@ -162,12 +186,18 @@ def symmetric_scale(maps: Sequence[Array]) -> float:
     return largest or 1.0
 
 
+def _block(values: NDArray[Any]) -> int:
+    """How many pixels a side become one, where a map is large."""
+    longest: int = max(values.shape)
+    return ceil(longest / LARGEST)
+
+
 def _reduced(values: NDArray[Any]) -> NDArray[Any]:
     """A large map brought to at most `LARGEST` pixels a side: each block's strongest number.
 
     A mean would let the two signs of a thin edge cancel, and show it as nothing.
     """
-    block = ceil(max(values.shape) / LARGEST)
+    block = _block(values)
     if block == 1:
         return values
     h, w = (-(-n // block) * block for n in values.shape)
@@ -185,6 +215,7 @@ def _panel(
     title: str,
     values: Array | None = None,
     bar: Callable[[int], Image.Image] | None = None,
+    boxes: Sequence[Box] = (),
 ) -> Image.Image:
     """A titled picture: the map enlarged with sharp pixels, its numbers if small, its scale.
 
@@ -193,39 +224,59 @@ def _panel(
         title: written above.
         values: written into the pixels of a small map.
         bar: draws what goes below, given a width.
+        boxes: drawn on the map, and explained below it.
     """
     h, w = colours.shape[:2]
+    above, left, colours = with_room(colours, boxes)
     picture = Image.fromarray(colours.round().astype(np.uint8), "RGB")
-    small = h * w <= 144 and max(h, w) <= 16
-    factor = max(ceil(PANEL / max(h, w)), CELL if small else 1)
-    if max(h, w) > LARGEST:
+    tall, wide = colours.shape[:2]
+    small = tall * wide <= 144 and max(tall, wide) <= 16
+    factor: float = max(ceil(PANEL / max(tall, wide)), CELL if small else 1)
+    if max(tall, wide) > LARGEST:
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
+        factor = picture.width / wide
     else:
-        picture = picture.resize((w * factor, h * factor), Image.Resampling.NEAREST)
+        picture = picture.resize((wide * int(factor), tall * int(factor)), Image.Resampling.NEAREST)
     if small and values is not None:
-        _write_numbers(picture, values, factor)
+        _write_numbers(picture, values, int(factor), (above, left))
+    if (tall, wide) != (h, w):
+        edge = (left * factor, above * factor, (left + w) * factor, (above + h) * factor)
+        ImageDraw.Draw(picture).rectangle(edge, outline=FAINT)
+    draw_boxes(picture, boxes, factor, (above * factor, left * factor))
     font = ImageFont.load_default(TITLE_SIZE)
-    below = bar(max(picture.width, PANEL)) if bar else Image.new("RGB", (0, 0))
-    width = max(picture.width, ceil(font.getlength(title)), below.width) + 2
+    legend = {box.label: box.colour for box in boxes if box.label}
+    feet = [bar(max(picture.width, PANEL))] if bar else []
+    feet += [_legend(0, legend)] if legend else []
+    width = max([picture.width, ceil(font.getlength(title)), *(foot.width for foot in feet)]) + 2
     top = TITLE_SIZE + 6
-    page = Image.new("RGB", (width, top + picture.height + 8 + below.height), PAPER)
+    height = top + picture.height + 8 + sum(foot.height for foot in feet)
+    page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((1, 0), title, INK, font)
     page.paste(picture, (1, top + 1))
     draw.rectangle((0, top, picture.width + 1, top + picture.height + 1), outline=FAINT)
-    page.paste(below, (1, top + picture.height + 6))
+    y = top + picture.height + 6
+    for foot in feet:
+        page.paste(foot, (1, y))
+        y += foot.height
     return page
 
 
-def _write_numbers(picture: Image.Image, values: Array, factor: int) -> None:
+def _write_numbers(
+    picture: Image.Image, values: Array, factor: int, origin: tuple[int, int]
+) -> None:
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(NUMBER_SIZE)
     scale = symmetric_scale([values])
     for (row, column), value in np.ndenumerate(values):
-        centre = (column * factor + factor / 2, row * factor + factor / 2)
-        pixel = picture.getpixel((column * factor, row * factor))
+        y, x = (row + origin[0]) * factor, (column + origin[1]) * factor
+        pixel = picture.getpixel((x, y))
         dark = isinstance(pixel, tuple) and np.dot(pixel[:3], (0.299, 0.587, 0.114)) < 150
         draw.text(
-            centre, short_number(float(value), scale), PAPER if dark else INK, font, anchor="mm"
+            (x + factor / 2, y + factor / 2),
+            short_number(float(value), scale),
+            PAPER if dark else INK,
+            font,
+            anchor="mm",
         )
 
 
@@ -262,7 +313,7 @@ def _scale(width: int, colours: Array, labels: Sequence[str]) -> Image.Image:
     return picture
 
 
-def _legend(_width: int, legend: dict[str, tuple[int, int, int]]) -> Image.Image:
+def _legend(_width: int, legend: dict[str, Colour]) -> Image.Image:
     """What each colour means."""
     font = ImageFont.load_default(NUMBER_SIZE - 1)
     widths = [ceil(font.getlength(label)) + 26 for label in legend]
