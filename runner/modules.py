@@ -72,6 +72,15 @@ class Pool2d(nn.Module):
         return f"{self.mode}, op={self.op}"
 
 
+class PerPixelLinear(nn.Linear):
+    """A dense layer on the channels of every pixel: one matrix product."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take n × c × h × w to n × features × h × w."""
+        y = torch.matmul(self.weight, x.flatten(2)).unflatten(2, x.shape[2:])
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
 def draw(
     weight: Initializer | Kernels, shape: tuple[int, ...], generator: torch.Generator
 ) -> Tensor:
@@ -131,3 +140,33 @@ def draw_bias(
     bound = 1 / sqrt(weight[0].numel())
     empty = torch.empty(outputs)
     return nn.init.uniform_(empty, -bound, bound, generator=generator)
+
+
+class Residual(nn.Sequential):
+    """Modules one after the other; their input, or ``shortcut`` of it, is added in the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum."""
+        y = x
+        for name, module in self.named_children():
+            if name != "shortcut":
+                y = module(y)
+        return y + (self.get_submodule("shortcut")(x) if "shortcut" in self._modules else x)
+
+
+class Parallel(nn.Sequential):
+    """Modules that all see the same input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All branches' channels, in order."""
+        return torch.cat([branch(x) for branch in self.children()], dim=1)
+
+
+class DenseBlock(nn.Sequential):
+    """Modules that each see the input and what all modules before gave, concatenated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input's channels, then those of every module."""
+        for block in self.children():
+            x = torch.cat([x, block(x)], dim=1)
+        return x

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import PlainValidator
+from pydantic import BeforeValidator, PlainValidator
 
 from runner import kernels
 from runner.config.errors import ConfigError, describe, did_you_mean, one_of, problem
@@ -215,3 +215,16 @@ def _has_text(value: object) -> bool:
 
 Weight = Annotated[Initializer | Kernels, PlainValidator(parse)]
 """The field type."""
+
+
+def _bias(value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    numbers, shape = array(value)
+    if len(shape) > 1:
+        raise problem("", "true, false, a number or a list of numbers", describe(value))
+    return numbers if shape else (numbers,)
+
+
+Bias = Annotated[bool | tuple[float, ...] | None, BeforeValidator(_bias)]
+"""What may stand after ``bias:``: whether there is one, or its values; one number serves all."""

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 
 from runner.config.errors import describe, problem
-from runner.config.numbers import array
 from runner.config.spec import Count, Padding, Size
 from runner.geometry import AnyShape, ConvGeometry, Field, Shape, elements, resolve_padding
 from runner.layers import Layer, check_window, maps
 from runner.ops import OpName, Ops, conv_op
-from runner.weights import Initializer, Kernels, Weight
+from runner.weights import Bias, Initializer, Kernels, Weight
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-
-def _bias(value: object) -> object:
-    if value is None or isinstance(value, bool):
-        return value
-    numbers, shape = array(value)
-    if len(shape) > 1:
-        raise problem("", "true, false, a number or a list of numbers", describe(value))
-    return numbers if shape else (numbers,)
 
 
 class Conv(Layer):
@@ -56,7 +46,7 @@ class Conv(Layer):
     pad_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros"
     dilation: Size = (1, 1)
     groups: Count | Literal["depthwise"] = 1
-    bias: Annotated[bool | tuple[float, ...] | None, BeforeValidator(_bias)] = None
+    bias: Bias = None
     mode: Literal["correlation", "convolution"] = "correlation"
     weight: Weight = Initializer("default")
     trainable: bool = True

@@ -149,15 +149,105 @@ class TestLinear:
         assert (build("linear", Features(3), features=2, weight=weight).weight == 0.5).all()
 
     def test_mistakes(self):
-        assert problem("linear") == "features: expected a value, got nothing."
+        assert problem("linear") == (
+            "features: expected a value, got nothing. "
+            "Only a weight given as numbers says it by itself."
+        )
         assert problem("linear", features=0) == "features: expected at least 1, got 0."
         found = problem("linear", features=2, weight="sobel_x")
         assert found.startswith("weight: expected an initializer, one of default, uniform")
-        assert found.endswith("got kernels (sobel_x).")
+        assert found.endswith("got 'sobel_x'.")
+        found = problem("linear", features=2, weight={"kernel": "sobel_x"})
+        assert found.endswith("or rows of numbers, one per feature, got a kernel (sobel_x).")
         assert problem("linear", features=2, weight="xavier_unifrom").endswith(
             "Did you mean 'xavier_uniform'?"
         )
 
     def test_maps_are_refused(self):
         with pytest.raises(ConfigError, match="it gives 60 features"):
+            layer("linear", features=2).output_shape(X)
+
+
+class TestLinearWithNumbers:
+    X = torch.tensor([[1.0, 2.0, 4.0]])
+
+    def test_computes(self):
+        # 1 − 4 and 2 · 2 + 3 · 4
+        module = build("linear", Features(3), weight=[[1, 0, -1], [0, 2, 3]])
+        assert module.float()(self.X).tolist() == [[-3, 16]]
+        spec = layer("linear", weight=[[1, 0, -1], [0, 2, 3]])
+        assert spec.output_shape(Features(3)) == Features(2)
+        # A given weight comes alone, as a given kernel does.
+        assert (spec.parameters(Features(3)), spec.cost(Features(3))) == (6, 6)
+
+    def test_bias(self):
+        weight = [[1, 0, -1], [0, 2, 3]]
+        for bias, values in (([10, 20], [7, 36]), (5, [2, 21]), (True, [-3, 16])):
+            module = build("linear", Features(3), weight=weight, bias=bias)
+            assert module.float()(self.X).tolist() == [values]
+            assert layer("linear", weight=weight, bias=bias).parameters(Features(3)) == 8
+        drawn = build("linear", Features(3), features=2, bias=[10, 20])
+        assert drawn.bias.tolist() == [10, 20]
+
+    def test_nothing_is_lost_in_double_precision(self):
+        module = build("linear", Features(1), weight=[[0.1]])
+        assert module.double().weight.item() == 0.1
+
+    def test_mistakes(self):
+        matrix = [[1, 0, -1], [0, 2, 3]]
+        assert problem("linear", weight=matrix, features=3) == (
+            "features: expected 2, the rows of weight, got 3. Leave features out."
+        )
+        assert problem("linear", weight=matrix, bias=[1, 2, 3]) == (
+            "bias: expected one number for all, or 2, one per feature, got 3."
+        )
+        assert problem("linear", weight=[1, 2]).endswith(
+            "got numbers in 1 dimensions. Put one row into brackets too: [[…]]."
+        )
+        assert problem("linear", weight=[[1, 2], [3]]).startswith("weight[1]: expected a list of 2")
+        assert problem("linear", weight=[["one"]]).startswith("weight[0][0]: expected a number")
+        with pytest.raises(ConfigError) as caught:
+            layer("linear", weight=matrix).output_shape(Features(4))
+        assert str(caught.value) == (
+            "weight: expected rows of 4 numbers, one per input, got 2×3 numbers."
+        )
+
+
+class TestPerPixelLinear:
+    def test_one_matrix_for_every_pixel(self):
+        # Channels a and b become a + 2b, −b and 3a; by hand at each of the four pixels.
+        x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]])
+        weight = [[1, 2], [0, -1], [3, 0]]
+        module = build("linear", Shape(2, 2, 2), weight=weight, per_pixel=True).float()
+        assert module(x).tolist() == [
+            [[[11, 14], [17, 20]], [[-5, -6], [-7, -8]], [[3, 6], [9, 12]]]
+        ]
+        module = build("linear", Shape(2, 2, 2), weight=weight, per_pixel=True, bias=[1, 0, -1])
+        assert module.float()(x)[0, :, 0, 0].tolist() == [12, -5, 2]
+
+    def test_shape_parameters_cost(self):
+        spec = layer("linear", features=6, per_pixel=True)
+        assert spec.output_shape(X) == Shape(6, 4, 5)
+        # 6 · 3 weights and 6 biases; 18 multiply-adds at each of 20 pixels
+        assert (spec.parameters(X), spec.cost(X)) == (24, 360)
+        assert spec.field(X, Field()) == Field()
+        module = build("linear", features=6, per_pixel=True)
+        assert sum(p.numel() for p in module.parameters()) == 24
+        assert module(torch.zeros(2, 3, 4, 5)).shape == (2, 6, 4, 5)
+
+    def test_drawn_as_a_dense_layer_of_so_many_inputs(self):
+        pixel = build("linear", Shape(3, 4, 5), features=2, per_pixel=True)
+        flat = build("linear", Features(3), features=2)
+        assert torch.equal(pixel.weight, flat.weight)
+        assert torch.equal(pixel.bias, flat.bias)
+
+    def test_mistakes(self):
+        with pytest.raises(ConfigError, match="flat vector of 60"):
+            layer("linear", features=2, per_pixel=True).output_shape(Features(60))
+        with pytest.raises(ConfigError) as caught:
+            layer("linear", weight=[[1, 2]], per_pixel=True).output_shape(X)
+        assert str(caught.value) == (
+            "weight: expected rows of 3 numbers, one per channel, got 1×2 numbers."
+        )
+        with pytest.raises(ConfigError, match=r"Or set per_pixel: true\."):
             layer("linear", features=2).output_shape(X)
