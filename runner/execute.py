@@ -122,7 +122,7 @@ def execute(
         write_json(directory / "plan.json", plan.to_dict())
         tracker = _trackers(job, directory)
         run.tracker, run.directory, run.progress = tracker, directory, terminal.progress
-        terminal.plan(_title(job, run), plan)
+        terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
         logger.info("%s\n%s", _title(job, run), plan)
         _log_head(tracker, config, plan, command)
         metrics = job.task.run(run)

@@ -6,7 +6,7 @@ is loaded, and absurd sizes (``padding=2**61``) can't overflow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, gcd, prod
@@ -87,6 +87,12 @@ def adaptive_extent(n: int, outputs: int) -> int:
     """The widest of the windows ⌊i·n/m⌋ to ⌈(i + 1)·n/m⌉ that share n positions among m outputs."""
     # Modulo m, the starts i·n run through the multiples of gcd(n, m); the last one is widest.
     return -(-(n - gcd(n, outputs)) // outputs) + 1
+
+
+def adaptive_total(n: int, outputs: int) -> int:
+    """The positions of those windows together; they overlap where m doesn't divide n."""
+    # A bound i·n/m that is not whole puts its pixel into both windows: m − gcd(n, m) bounds are not.
+    return n + outputs - gcd(n, outputs)
 
 
 def resolve_padding(rule: Sides | str, kernel: Pair, dilation: Pair = (1, 1)) -> Sides:
@@ -261,6 +267,34 @@ class Field:
             for axis, e, s, p in zip(self.axes(), extent, stride, start, strict=True)
         )
         return Field(rows, columns)
+
+    @staticmethod
+    def union(fields: Sequence[Field], size: Pair) -> Field:
+        """What an output sees that is made from the same output position of several branches.
+
+        Args:
+            fields: of the branches.
+            size: height and width of the output.
+        """
+        rows = _union([field.rows for field in fields], size[0])
+        return Field(rows, _union([field.columns for field in fields], size[1]))
+
+
+def _union(branches: Sequence[Axis | None], count: int) -> Axis | None:
+    axes = [axis for axis in branches if axis is not None]
+    if len(axes) < len(branches):
+        return None
+    # First and last pixel that the first and the last output see; in between it is linear.
+    spans = []
+    for i in (0, count - 1):
+        centres = [(axis.start + i * axis.jump, Fraction(axis.size - 1, 2)) for axis in axes]
+        spans.append((min(c - r for c, r in centres), max(c + r for c, r in centres)))
+    (low, high), (last_low, last_high) = spans
+    start = (low + high) / 2
+    jump = max(axis.jump for axis in axes)
+    if count > 1:
+        jump = ((last_low + last_high) / 2 - start) / (count - 1)
+    return Axis(ceil(max(high - low, last_high - last_low)) + 1, jump, start)
 
 
 WHOLE = Field(None, None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import problem
-from runner.geometry import AnyShape, Field, Shape, elements
+from runner.geometry import AnyShape, Field, Pair, Shape, elements
+
+if TYPE_CHECKING:
+    from runner.layers import Layer
 
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -17,28 +21,45 @@ class Row:
     """One layer of a planned stack.
 
     Attributes:
-        name: the layer's name in the stack.
-        kind: which layer it is.
+        name: of the layer in the model, dotted inside containers: ``stages.2.conv``.
+        path: of the layer in the config: ``stack.layers.stages.layers.conv``.
+        layer: what YAML says of it.
         input: shape of what comes in, without the batch.
         output: shape of what goes out.
         parameters: numbers that the layer holds.
         cost: multiply-adds of one forward pass over one example.
-        workspace: numbers the operator holds besides, per example.
+        operations: those, and the numbers that pooling compares or adds.
+        workspace: numbers held besides per example; of a container, without its inner layers'.
+        scratch: numbers that the operator holds per example only while it computes.
         field: what one output sees of the stack's input.
         op: the operator that computes it, or nothing.
-        scratch: numbers it holds per example only while it computes.
+        inner: the rows of a container's layers; its own figures include theirs.
     """
 
     name: str
-    kind: str
+    path: str
+    layer: Layer
     input: AnyShape
     output: AnyShape
     parameters: int
     cost: int
+    operations: int
     workspace: int
+    scratch: int
     field: Field
-    op: str
-    scratch: int = 0
+    op: str = ""
+    inner: tuple[Row, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Which kind of layer it is."""
+        return self.layer.kind
+
+    def walk(self) -> Iterator[Row]:
+        """This row, then all inside it, in order."""
+        yield self
+        for row in self.inner:
+            yield from row.walk()
 
     @property
     def receptive_field(self) -> tuple[int, int] | None:
@@ -69,6 +90,15 @@ class Plan:
     batch: int = 1
     dtype: str = "float32"
 
+    def walk(self) -> Iterator[Row]:
+        """Every row, a container before what is inside it."""
+        for row in self.rows:
+            yield from row.walk()
+
+    def leaves(self) -> Iterator[Row]:
+        """The layers that compute: every row but the containers'."""
+        return (row for row in self.walk() if not row.inner)
+
     @property
     def output(self) -> AnyShape:
         """Shape of what the stack gives for one example."""
@@ -85,6 +115,11 @@ class Plan:
         return sum(row.cost for row in self.rows)
 
     @property
+    def operations(self) -> int:
+        """Multiply-adds, and the numbers that pooling compares or adds, for one example."""
+        return sum(row.operations for row in self.rows)
+
+    @property
     def field(self) -> Field:
         """What one output of the whole stack sees of its input."""
         return self.rows[-1].field if self.rows else Field()
@@ -92,13 +127,18 @@ class Plan:
     @property
     def receptive_field(self) -> tuple[int, int] | None:
         """Of the last layer that has positions: a head that sees everything says nothing of it."""
-        fields = (row.receptive_field for row in reversed(self.rows))
-        return next(filter(None, fields), (1, 1))
+        return _last_field(self.rows) or (1, 1)
 
     def bytes(self, row: Row) -> int:
-        """Memory of a layer: its output for the whole batch, its parameters, its workspace."""
-        item = ITEM_BYTES[self.dtype]
-        return item * (self.batch * (elements(row.output) + row.workspace) + row.parameters)
+        """Memory of a layer: its output for the whole batch, its parameters, its workspace.
+
+        Of a container: that of the layers inside, and what joining them takes.
+        """
+        held, once = row.workspace, 0
+        if not row.inner:
+            held, once = held + elements(row.output), row.parameters
+        own = ITEM_BYTES[self.dtype] * (self.batch * held + once)
+        return own + sum(map(self.bytes, row.inner))
 
     @property
     def memory(self) -> int:
@@ -126,17 +166,17 @@ class Plan:
             ConfigError: the largest layer, its numbers, and the fix.
         """
         loaded = 16 * max(images, self.batch) * elements(self.input)
-        scratch = max((row.scratch for row in self.rows), default=0)
+        scratch = max((row.scratch for row in self.leaves()), default=0)
         scratch *= ITEM_BYTES[self.dtype] * self.batch
         needed = factor * (self.memory + scratch) + loaded + overhead
         if needed <= limit:
             return
         many = f" × batch {self.batch}" if self.batch > 1 else ""
         path, held, what = "data", "", f"{self.input} inputs"
-        largest = max(self.rows, key=self.bytes, default=None)
+        largest = max(self.leaves(), key=self.bytes, default=None)
         # Where the input is about as large as any layer, it is what makes them so.
         if largest is not None and self.bytes(largest) > 4 * self.input_bytes:
-            path, what = f"stack.layers.{largest.name}", f"{largest.output} outputs"
+            path, what = largest.path, f"{largest.output} outputs"
             held = f"{largest.parameters:,} parameters, "
         kept = f", {factor} times for learning" if factor > 1 else ""
         raise problem(
@@ -157,21 +197,24 @@ class Plan:
             "multiply_adds": self.cost,
             "receptive_field": _listed(self.receptive_field),
             "memory_bytes": self.memory,
-            "layers": [
-                {
-                    "name": row.name,
-                    "kind": row.kind,
-                    "input": list(row.input.dims),
-                    "output": list(row.output.dims),
-                    "parameters": row.parameters,
-                    "multiply_adds": row.cost,
-                    "receptive_field": _listed(row.receptive_field),
-                    "effective_stride": _listed(row.effective_stride),
-                    "memory_bytes": self.bytes(row),
-                    "op": row.op or None,
-                }
-                for row in self.rows
-            ],
+            "operations": self.operations,
+            "layers": [self._to_dict(row) for row in self.rows],
+        }
+
+    def _to_dict(self, row: Row) -> dict[str, Any]:
+        inner = {"layers": [self._to_dict(one) for one in row.inner]} if row.inner else {}
+        return {
+            "name": row.name,
+            "kind": row.kind,
+            "input": list(row.input.dims),
+            "output": list(row.output.dims),
+            "parameters": row.parameters,
+            "multiply_adds": row.cost,
+            "receptive_field": _listed(row.receptive_field),
+            "effective_stride": _listed(row.effective_stride),
+            "memory_bytes": self.bytes(row),
+            "op": row.op or None,
+            **inner,
         }
 
     def __str__(self) -> str:
@@ -191,22 +234,23 @@ LEFT = ("layer", "kind", "op")
 """Columns of words; the others are numbers, and set to the right."""
 
 
-def columns(plan: Plan) -> list[tuple[str, ...]]:
-    """The plan as text cells under `HEADINGS`: the input, a line per layer, the totals."""
-    first = (
-        "input",
-        "",
-        str(plan.input),
-        "",
-        "",
-        "",
-        "",
-        readable_bytes(plan.input_bytes),
-        "",
-    )
-    lines = [
+def columns(plan: Plan, lines: int | None = None) -> list[tuple[str, ...]]:
+    """The plan as text cells under `HEADINGS`: the input, a line per layer, the totals.
+
+    Args:
+        plan: the plan.
+        lines: show containers as one line where the table would have more lines than this.
+    """
+    memory = readable_bytes(plan.input_bytes)
+    first = ("input", "", str(plan.input), "", "", "", "", memory, "")
+    rows = list(_indented(plan.rows))
+    deepest = max((depth for depth, _ in rows), default=0)
+    while lines is not None and len(rows) > lines and deepest:
+        deepest -= 1
+        rows = [(depth, row) for depth, row in rows if depth <= deepest]
+    shown = [
         (
-            row.name,
+            "  " * depth + row.name.rpartition(".")[2],
             row.kind,
             str(row.output),
             f"{row.parameters:,}" if row.parameters else "",
@@ -216,7 +260,7 @@ def columns(plan: Plan) -> list[tuple[str, ...]]:
             readable_bytes(plan.bytes(row)),
             row.op,
         )
-        for row in plan.rows
+        for depth, row in rows
     ]
     last = (
         "total",
@@ -229,7 +273,22 @@ def columns(plan: Plan) -> list[tuple[str, ...]]:
         readable_bytes(plan.memory),
         "",
     )
-    return [first, *lines, last]
+    return [first, *shown, last]
+
+
+def _indented(rows: Sequence[Row], depth: int = 0) -> Iterator[tuple[int, Row]]:
+    for row in rows:
+        yield depth, row
+        yield from _indented(row.inner, depth + 1)
+
+
+def _last_field(rows: Sequence[Row]) -> Pair | None:
+    """The field of the last row that has positions, a container before what is inside it."""
+    for row in reversed(rows):
+        found = row.receptive_field or _last_field(row.inner)
+        if found:
+            return found
+    return None
 
 
 def readable_bytes(count: int) -> str:

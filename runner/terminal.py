@@ -19,6 +19,9 @@ from runner.expect import Outcome, compact
 from runner.plan import HEADINGS, LEFT, Plan, columns
 from runner.tasks import Advance
 
+LINES = 40
+"""Layers of a stack that are shown at the head of a run, if containers can be shut."""
+
 
 class Terminal:
     """Prints one run.
@@ -47,10 +50,10 @@ class Terminal:
         for line in captured.get().splitlines():
             self.console.out(line.rstrip(), highlight=False)
 
-    def plan(self, title: str, plan: Plan) -> None:
-        """The stack as a table."""
+    def plan(self, title: str, plan: Plan, *, whole: bool) -> None:
+        """The stack as a table; unless it is to be seen `whole`, long containers are one line."""
         self.line(title, "bold")
-        rows = columns(plan)
+        rows = columns(plan, None if whole else LINES)
         # An empty column says nothing; at 80 columns its place is worth more.
         used = [i for i in range(len(HEADINGS)) if i < 3 or any(row[i] for row in rows)]
         widths = [max(len(row[i]) for row in [HEADINGS, *rows]) for i in used]

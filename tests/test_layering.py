@@ -17,7 +17,7 @@ TIERS = [
     ["runner.weights", "runner.ops", "runner.plan", "runner.expect"],
     ["runner.autograd"],
     ["runner.modules"],
-    ["runner.layers", "runner.data"],
+    ["runner.chain", "runner.layers", "runner.data"],
     ["runner.functional", "runner.stack"],
     ["runner.tracking"],
     ["runner.tasks"],

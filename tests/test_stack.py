@@ -7,11 +7,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from runner.chain import RESERVED
 from runner.config.errors import ConfigError
 from runner.config.spec import check
 from runner.geometry import Features, Shape
 from runner.ops import Ops
-from runner.stack import RESERVED, Stack
+from runner.stack import Stack
 
 
 def stack(**layers) -> Stack:

@@ -46,6 +46,12 @@ class ConfigError(ValueError):
         """The same problems seen from further out: ``kernel`` becomes ``<prefix>.kernel``."""
         return ConfigError(*(replace(p, path=join(prefix, p.path)) for p in self.problems))
 
+    def noting(self, sentence: str) -> ConfigError:
+        """The same problems, with one more sentence to say where they arise."""
+        return ConfigError(
+            *(replace(p, hint=" ".join(filter(None, (p.hint, sentence)))) for p in self.problems)
+        )
+
 
 class SweepFailed(RuntimeError):
     """Some jobs of a sweep failed: which, and why."""

@@ -16,6 +16,7 @@ from runner.config.errors import ConfigError, one_of, problem
 from runner.config.spec import Kind
 from runner.geometry import AnyShape, Features, Field, Pair, Shape, Sides
 from runner.ops import PACKAGE, Ops
+from runner.plan import Row
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,10 @@ class Layer(Kind, ABC):
     def cost(self, x: AnyShape) -> int:
         """Multiply-adds of one forward pass over one example."""
         return 0
+
+    def operations(self, x: AnyShape) -> int:
+        """Multiply-adds, or the numbers that pooling compares or adds, for one example."""
+        return self.cost(x)
 
     def workspace(self, x: AnyShape, ops: Ops) -> int:
         """Numbers that the operator holds besides input, output and parameters, per example."""
@@ -84,6 +89,37 @@ class Layer(Kind, ABC):
             one_of(able) if able else "a case that some operator can compute",
             f"'{self.operator(ops)}', which can't: " + "; ".join(reasons),
         )
+
+    def row(self, name: str, path: str, x: AnyShape, field: Field, ops: Ops) -> Row:
+        """Everything above for one place in a stack.
+
+        Args:
+            name: the layer's name in the model.
+            path: the layer's place in the config.
+            x: shape of the input.
+            field: what one input sees of the stack's input.
+            ops: the operators that compute.
+
+        Raises:
+            ConfigError: such an input doesn't fit; paths start with `path`.
+        """
+        try:
+            return Row(
+                name=name,
+                path=path,
+                layer=self,
+                input=x,
+                output=self.output_shape(x),
+                parameters=self.parameters(x),
+                cost=self.cost(x),
+                operations=self.operations(x),
+                workspace=self.workspace(x, ops),
+                scratch=self.scratch(x, ops),
+                field=self.field(x, field),
+                op=self.operator(ops),
+            )
+        except ConfigError as error:
+            raise error.under(path) from None
 
     @abstractmethod
     def build(self, x: AnyShape, ops: Ops, generator: torch.Generator) -> nn.Module:

@@ -15,6 +15,8 @@ from runner.geometry import (
     PoolGeometry,
     Shape,
     adaptive_extent,
+    adaptive_total,
+    elements,
     resolve_padding,
 )
 from runner.layers import Layer, check_window, maps
@@ -108,6 +110,15 @@ class Pool(Layer):
                     "A window of nothing but padding has no maximum.",
                 )
         return Shape(x.channels, *geometry.output_size(x.size))
+
+    def operations(self, x: AnyShape) -> int:
+        """C · o_h · o_w · p_h · p_w (the book, 6.5 exercise); adaptive windows as they are."""
+        x = maps(x, "pool")
+        geometry = self.geometry(x)
+        if geometry.output is None:
+            return elements(self.output_shape(x)) * geometry.kernel[0] * geometry.kernel[1]
+        rows, columns = (adaptive_total(n, m) for n, m in zip(x.size, geometry.output, strict=True))
+        return x.channels * rows * columns
 
     def field(self, x: AnyShape, field: Field) -> Field:
         """As a convolution of the same window; adaptive windows count with their largest."""

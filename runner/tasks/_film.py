@@ -35,7 +35,7 @@ class Film:
 
         named = (
             (name, module)
-            for name, module in model.named_children()
+            for name, module in model.named_modules()
             if isinstance(module, Conv2d) and module.weight.requires_grad
         )
         name, module = next(named, (None, None))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from runner.plan import Row
 from runner.tasks import Run
 from runner.tracking.directory import write_atomically
 from runner.weights import Kernels
@@ -19,29 +20,51 @@ SMALL = 1024
 """Outputs of at most so many numbers are metrics, so that `expect` can compare them."""
 
 
-def layer_outputs(run: Run) -> dict[str, Any]:
-    """Every layer's output for the run's images, as arrays by layer name; half types as float32."""
+def layer_outputs(run: Run, depth: int = 1) -> dict[str, Any]:
+    """Layers' outputs for the run's images, as arrays by layer name; half types as float32.
+
+    Args:
+        run: the run.
+        depth: 1 for the stack's own layers; 2 for those in its containers too, and so on.
+
+    Raises:
+        RuntimeError: a layer gave another shape than planned.
+    """
     import torch
 
-    model, y = run.model.eval(), run.x
-    outputs = {}
-    with torch.no_grad(), run.progress(len(model), "forward") as advance:
-        for row, (name, layer) in zip(run.plan.rows, model.named_children(), strict=True):
-            y = layer(y)
+    model, outputs = run.model.eval(), {}
+
+    def kept(row: Row) -> Any:
+        def hook(_module: object, _input: object, y: Tensor) -> None:
             if y.shape[1:] != row.output.dims:
                 raise RuntimeError(
-                    f"stack.layers.{name}: planned an output of {row.output}, computed "
+                    f"{row.path}: planned an output of {row.output}, computed "
                     f"{'×'.join(map(str, y.shape[1:]))}; the layer's output_shape is wrong"
                 )
-            outputs[name] = to_numpy(y)
-            advance(name)
+            if row.name.count(".") < depth:
+                outputs[row.name] = to_numpy(y)
+            advance(row.name)
+
+        return hook
+
+    rows = list(run.plan.walk())
+    hooks = []
+    try:
+        with torch.no_grad(), run.progress(len(rows), "forward") as advance:
+            for row in rows:
+                module = model.get_submodule(row.name)
+                hooks.append(module.register_forward_hook(kept(row)))
+            model(run.x)
+    finally:
+        for one in hooks:
+            one.remove()
     return outputs
 
 
 def channel_titles(run: Run, name: str, count: int) -> list[str]:
     """What to write above each channel of a layer's output: its kernel's name, if it has one."""
-    layer = run.stack.layers.get(name)
-    weight = getattr(layer, "weight", None)
+    layers = (row.layer for row in run.plan.walk() if row.name == name)
+    weight = getattr(next(layers, None), "weight", None)
     if isinstance(weight, Kernels) and len(weight.labels) == count:
         return [f"{name}: {label}" for label in weight.labels]
     return [name] if count == 1 else [f"{name}, channel {c}" for c in range(count)]

@@ -17,16 +17,21 @@ class Forward(Task):
     """One forward pass.
 
     Attributes:
+        depth: 1 keeps the outputs of the stack's own layers; 2 those inside its containers too.
         images: how many of the images are drawn, at most.
         channels: how many channels of each layer are drawn, at most.
     """
 
+    depth: Annotated[int, Limited(ge=1, le=16)] = 1
     images: Annotated[int, Limited(ge=1, le=64)] = 1
     channels: Annotated[int, Limited(ge=1, le=64)] = 16
 
     def run(self, run: Run) -> dict[str, Any]:
-        """The last layer's output if it is small, its shape, and every layer's mean and spread."""
-        run.outputs.update(layer_outputs(run))
+        """The last layer's output if it is small, its shape, mean and spread; what the plan says.
+
+        `strongest` is, for each image, the channel with the largest response anywhere.
+        """
+        run.outputs.update(layer_outputs(run, self.depth))
         save_outputs(run)
         for i in range(min(self.images, len(run.images.x))):
             suffix = f"_{i}" if self.images > 1 else ""
@@ -51,5 +56,10 @@ class Forward(Task):
             metrics["output"] = numbers(last)
         metrics["mean"] = float(last.mean())
         metrics["std"] = float(last.std())
+        if last.ndim == 4 and last.shape[1] > 1:
+            metrics["strongest"] = last.max(axis=(2, 3)).argmax(axis=1).tolist()
+        metrics["parameters"] = run.plan.parameters
+        metrics["multiply_adds"] = run.plan.cost
+        metrics["receptive_field"] = list(run.plan.receptive_field or ())
         metrics["shapes"] = {name: list(y.shape[1:]) for name, y in run.outputs.items()}
         return metrics

@@ -71,8 +71,7 @@ class LearnKernel(Task):
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """There must be something to learn, and target and stack must give the same shape."""
         if not any(
-            layer.parameters(row.input) and getattr(layer, "trainable", False)
-            for layer, row in zip(stack.layers.values(), plan.rows, strict=True)
+            row.parameters and getattr(row.layer, "trainable", False) for row in plan.leaves()
         ):
             raise problem(
                 "stack.layers",

@@ -15,6 +15,5 @@ class PlanTask(Task):
     def run(self, run: Run) -> dict[str, Any]:
         """Shapes by layer and totals."""
         plan = run.plan.to_dict()
-        layers = plan.pop("layers")
-        del plan["batch"], plan["dtype"]
-        return {**plan, "shapes": {layer["name"]: layer["output"] for layer in layers}}
+        del plan["layers"], plan["batch"], plan["dtype"]
+        return {**plan, "shapes": {row.name: list(row.output.dims) for row in run.plan.walk()}}
