@@ -21,6 +21,7 @@ TIERS = [
     ["runner.functional", "runner.stack"],
     ["runner.tracking"],
     ["runner.tasks"],
+    ["runner.report"],
     ["runner.job", "runner.execute", "runner.terminal"],
     ["runner.launch", "runner.sweep"],
     ["runner.__main__", "runner"],
@@ -159,7 +160,7 @@ def test_nobody_below_or_beside_knows_the_entries_of_a_menu(menu: str) -> None:
     allowed = {
         ("runner.functional", "runner.layers.conv"),  # conv2d validates as the layer does
         ("runner.functional", "runner.layers.pool"),
-        ("runner.tasks.learn_kernel", "runner.layers.conv"),  # the target is a conv layer
+        ("runner.tasks._target", "runner.layers.conv"),  # the target is a conv layer
     }
     wrong = [
         (name, imported)

@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field as Limited
 
-from runner.config.errors import ConfigError, problem
-from runner.config.spec import Spec
-from runner.geometry import Shape
-from runner.layers.conv import Conv
+from runner.config.errors import problem
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
@@ -25,26 +22,15 @@ from runner.tasks import Run, Task
 from runner.tasks._film import Film
 from runner.tasks._optimizer import Optimizer
 from runner.tasks._outputs import layer_outputs, numbers, to_numpy
+from runner.tasks._quadratic import stable_learning_rate
+from runner.tasks._target import Target, only_conv
 from runner.tracking.directory import write_atomically
-from runner.weights import Kernels, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DIVERGED = 1e6
 """Learning is stopped when the loss has grown by this factor: it won't come back."""
-
-
-class Target(Spec):
-    """The kernel to be found.
-
-    Attributes:
-        weight: by name, numbers or list, as a conv layer's; not drawn at random.
-        mode: ``correlation`` or ``convolution``.
-    """
-
-    weight: Weight
-    mode: Literal["correlation", "convolution"] = "correlation"
 
 
 class LearnKernel(Task):
@@ -79,44 +65,14 @@ class LearnKernel(Task):
                 "none",
                 "Add a conv layer such as {kind: conv, channels: 1, kernel: 3}.",
             )
-        if not isinstance(self.target.weight, Kernels):
-            raise problem(
-                "task.target.weight",
-                "a kernel by name or numbers",
-                f"the initializer '{self.target.weight}'",
-            )
-        try:
-            wanted = self._target_layer(stack).output_shape(plan.input)
-        except ConfigError as error:
-            raise error.under("task.target") from None
-        if wanted != plan.output:
-            raise problem(
-                "task.target",
-                f"a target that gives {plan.output}, like the stack",
-                f"{wanted}",
-                "Give the stack's layers the target's size and channels.",
-            )
-
-    def _target_layer(self, stack: Stack) -> Conv:
-        fields: dict[str, Any] = {}
-        only = self._only_conv(stack)
-        if only is not None:
-            same = ("stride", "padding", "pad_mode", "dilation", "groups")
-            fields = {name: getattr(only, name) for name in same}
-        return Conv.model_construct(
-            kind="conv", weight=self.target.weight, mode=self.target.mode, bias=False, **fields
-        )
-
-    def _only_conv(self, stack: Stack) -> Conv | None:
-        layers = list(stack.layers.values())
-        return layers[0] if len(layers) == 1 and isinstance(layers[0], Conv) else None
+        self.target.check(plan, stack)
 
     def run(self, run: Run) -> dict[str, Any]:
         """Loss by step, the kernel as it forms, and how far it ends from the target."""
         import torch
 
         x, model = run.x, run.model.train()
-        layer = self._target_layer(run.stack)
+        layer = self.target.layer(run.stack)
         target: Any = layer.build(run.plan.input, run.ops, run.generator).to(x.device, x.dtype)
         with torch.no_grad():
             wanted = target(x)
@@ -136,7 +92,7 @@ class LearnKernel(Task):
             "losses": losses if len(losses) <= 100 else losses[:: len(losses) // 100],
             "output_error": float(np.abs(found - expected).max()),
         }
-        if self._only_conv(run.stack) is not None:
+        if only_conv(run.stack) is not None:
             learned: Any = model[0]
             error = learned.effective_kernel() - target.effective_kernel()
             metrics["kernel_error"] = float(error.detach().abs().max())
@@ -190,7 +146,7 @@ class LearnKernel(Task):
         P per window, and steps shrink the error as long as lr < 2/λmax.
         """
         lr = f"lr {self.optimizer.lr:g}"
-        only = self._only_conv(run.stack)
+        only = only_conv(run.stack)
         if only is None or self.optimizer.name != "sgd" or self.optimizer.momentum:
             return f"{lr} is too large for {self.optimizer.name} here; try a tenth of it."
         limit = stable_learning_rate(
@@ -203,42 +159,6 @@ class LearnKernel(Task):
 
 class Diverged(RuntimeError):
     """Learning was stopped because the loss grew without bound."""
-
-
-def stable_learning_rate(
-    x: Tensor, layer: Conv, plan: Plan, reduction: str, weight_decay: float = 0.0
-) -> float:
-    """2/λmax of the Hessian of the squared error of one conv layer.
-
-    Args:
-        x: n × c × h × w.
-        layer: the layer.
-        plan: of the stack of that one layer.
-        reduction: ``sum`` or ``mean`` of the squared errors.
-        weight_decay: adds as much to every eigenvalue.
-
-    Returns:
-        The learning rate above which plain gradient descent diverges.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    shape = plan.input
-    geometry, output = layer.geometry(shape), plan.output
-    assert isinstance(output, Shape)  # a conv layer's
-    top, bottom, left, right = geometry.padding
-    mode = "constant" if layer.pad_mode == "zeros" else layer.pad_mode
-    padded = F.pad(x.cpu().double(), (left, right, top, bottom), mode=mode)
-    patches = F.unfold(padded, geometry.kernel, geometry.dilation, 0, geometry.stride)
-    # Groups and output channels don't share weights: each has its own block of the Hessian.
-    blocks = patches.reshape(len(x), geometry.groups, -1, patches.shape[2])
-    if layer.has_bias:
-        blocks = torch.cat([blocks, torch.ones_like(blocks[:, :, :1])], dim=2)
-    hessian = 2 * torch.einsum("ngal,ngbl->gab", blocks, blocks)
-    if reduction == "mean":
-        hessian /= x.shape[0] * output.channels * output.height * output.width
-    largest = float(torch.linalg.eigvalsh(hessian).max()) + weight_decay
-    return 2 / largest if largest > 0 else float("inf")
 
 
 def save_weights(run: Run, model: nn.Module) -> None:

@@ -30,7 +30,8 @@ from runner.layers.conv import Conv
 from runner.plan import Plan
 from runner.tasks import _film, learn_kernel
 from runner.tasks._optimizer import Optimizer
-from runner.tasks.learn_kernel import Diverged, stable_learning_rate
+from runner.tasks._quadratic import stable_learning_rate
+from runner.tasks.learn_kernel import Diverged
 
 TARGET = np.array([1.0, -1.0])
 
@@ -133,11 +134,10 @@ def check_limit(x: torch.Tensor, layer: Conv, limit: float) -> None:
     """The limit is as derived, and gradient descent just below it shrinks the loss, above not."""
     from runner.geometry import Field, Shape
     from runner.ops import Ops
-    from runner.plan import Row
 
     shape = Shape(*x.shape[1:])
     output = layer.output_shape(shape)
-    row = Row("conv", "conv", shape, output, 0, 0, 0, Field(), "native")
+    row = layer.row("conv", "stack.layers.conv", shape, Field(), Ops())
     plan = Plan(shape, (row,), batch=len(x))
     found = stable_learning_rate(x, layer, plan, "sum")
     assert found == pytest.approx(limit)

@@ -1,0 +1,65 @@
+"""The kernel to be found: what tasks that learn one kernel share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from runner.config.errors import ConfigError, problem
+from runner.config.spec import Spec
+from runner.layers.conv import Conv
+from runner.plan import Plan
+from runner.stack import Stack
+from runner.weights import Kernels, Weight
+
+
+class Target(Spec):
+    """The kernel to be found.
+
+    Attributes:
+        weight: by name, numbers or list, as a conv layer's; not drawn at random.
+        mode: ``correlation`` or ``convolution``.
+    """
+
+    weight: Weight
+    mode: Literal["correlation", "convolution"] = "correlation"
+
+    def check(self, plan: Plan, stack: Stack) -> None:
+        """The target must be given, and give the same shape as the stack.
+
+        Raises:
+            ConfigError: it isn't, or doesn't; under ``task.target``.
+        """
+        if not isinstance(self.weight, Kernels):
+            raise problem(
+                "task.target.weight",
+                "a kernel by name or numbers",
+                f"the initializer '{self.weight}'",
+            )
+        try:
+            wanted = self.layer(stack).output_shape(plan.input)
+        except ConfigError as error:
+            raise error.under("task.target") from None
+        if wanted != plan.output:
+            raise problem(
+                "task.target",
+                f"a target that gives {plan.output}, like the stack",
+                f"{wanted}",
+                "Give the stack's layers the target's size and channels.",
+            )
+
+    def layer(self, stack: Stack) -> Conv:
+        """The target as a layer, laid on the data as the stack's only conv layer is."""
+        fields: dict[str, Any] = {}
+        only = only_conv(stack)
+        if only is not None:
+            same = ("stride", "padding", "pad_mode", "dilation", "groups")
+            fields = {name: getattr(only, name) for name in same}
+        return Conv.model_construct(
+            kind="conv", weight=self.weight, mode=self.mode, bias=False, **fields
+        )
+
+
+def only_conv(stack: Stack) -> Conv | None:
+    """The conv layer of a stack that is nothing else, or None."""
+    layers = list(stack.layers.values())
+    return layers[0] if len(layers) == 1 and isinstance(layers[0], Conv) else None
