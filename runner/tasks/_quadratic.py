@@ -129,7 +129,8 @@ def _patches(x: Tensor, layer: Conv, shape: Shape) -> Iterator[Tensor]:
     oh, ow = geometry.output_size(shape.size)
     in_row = shape.channels * geometry.kernel[0] * geometry.kernel[1] * ow
     images, rows = max(1, PATCHES // (in_row * oh)), min(oh, max(1, PATCHES // in_row))
-    for batch in x.split(images):
+    for i in range(0, len(x), images):
+        batch = x[i : i + images]
         padded = F.pad(batch.cpu().double(), (left, right, top, bottom), mode=mode)
         for first in range(0, oh, rows):
             start, count = first * geometry.stride[0], min(rows, oh - first)
@@ -154,8 +155,10 @@ def _product(x: Tensor, layer: Conv, shape: Shape, v: Tensor) -> Tensor:
     kernel = v[:, : v.shape[1] - layer.has_bias].reshape(geometry.groups, -1, *geometry.kernel)
     bias = v[:, -1] if layer.has_bias else None
     total = torch.zeros_like(v)
-    for batch in x.split(max(1, PATCHES // elements(shape))):
-        y = convolve(native, batch.cpu().double(), kernel, bias, geometry, layer.pad_mode)
+    images = max(1, PATCHES // elements(shape))
+    for i in range(0, len(x), images):
+        batch = x[i : i + images].cpu().double()
+        y = convolve(native, batch, kernel, bias, geometry, layer.pad_mode)
         total += torch.autograd.grad((y**2).sum(), v, retain_graph=True)[0]
     return total
 
@@ -220,9 +223,9 @@ def lanczos(
 
 
 def _orthogonal(w: Tensor, basis: Tensor) -> Tensor:
-    """What is left of `w`, groups × size, without its parts along groups × vectors × size."""
+    """`w`, groups × size, without its parts along the basis, groups × vectors × size; in place."""
     import torch
 
     for _ in range(2):  # the second time takes what rounding left
-        w = w - torch.einsum("gks,gk->gs", basis, torch.einsum("gks,gs->gk", basis, w))
+        w -= torch.einsum("gks,gk->gs", basis, torch.einsum("gks,gs->gk", basis, w))
     return w
