@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,21 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a run comes from, as its status.json says.
+
+    Attributes:
+        command: how to run it again.
+        experiment: the name of the experiment, if one was chosen.
+        about: what that experiment asks and answers, from the head of its YAML.
+    """
+
+    command: str
+    experiment: str | None = None
+    about: str | None = None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A job that is known to work as far as can be known before its directory exists."""
 
@@ -96,7 +111,7 @@ def execute(
     directory: Path,
     config: str,
     parameters: Mapping[str, Any],
-    command: str,
+    origin: Origin,
     terminal: Terminal,
 ) -> Result:
     """Run a prepared job in its own directory.
@@ -106,7 +121,7 @@ def execute(
         directory: an existing directory that belongs to this run alone.
         config: the composed config as YAML, for TensorBoard.
         parameters: the config's values by dotted name, for the HParams page.
-        command: how to run this again.
+        origin: where the run comes from.
         terminal: where to show it.
 
     Raises:
@@ -115,7 +130,7 @@ def execute(
         KeyboardInterrupt: and SystemExit: the directory says INTERRUPTED.
     """
     job, plan, run = prepared.job, prepared.plan, prepared.run
-    facts = {"task": job.task.kind, "command": command, **_place(run, job), **environment()}
+    facts = {"task": job.task.kind, **asdict(origin), **_place(run, job), **environment()}
     home = RunDirectory(directory, facts)
     tracker: Trackers | None = None
     try:
@@ -124,7 +139,7 @@ def execute(
         run.tracker, run.directory, run.progress = tracker, directory, terminal.progress
         terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
         logger.info("%s\n%s", _title(job, run), plan)
-        _log_head(tracker, config, plan, command)
+        _log_head(tracker, config, plan, origin.command)
         metrics = job.task.run(run)
         outcomes = compare(job.expect, metrics)
         _log_metrics(tracker, directory, metrics, outcomes, parameters)
@@ -153,10 +168,10 @@ def execute(
     return result
 
 
-def record_failure(directory: Path, error: Exception) -> None:
+def record_failure(directory: Path, error: Exception, origin: Origin) -> None:
     """Mark a directory FAILED whose run ended before it could do so itself."""
     if not (directory / STATUS).exists():
-        home = RunDirectory(directory, environment())
+        home = RunDirectory(directory, {**asdict(origin), **environment()})
         home.mark("FAILED", _reason(error))
         home.release()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from runner import report
 from runner.config.compose import CONFIG_NAME, Composed, Composer
 from runner.config.errors import ConfigError, Problem, SweepFailed
+from runner.config.globs import without_globs
+from runner.config.headers import header
 from runner.config.plain import plain
 from runner.execute import (
+    Origin,
     Prepared,
     Result,
     execute,
@@ -27,6 +31,7 @@ from runner.execute import (
 )
 from runner.job import Job
 from runner.plan import Plan
+from runner.report.gather import FAILED, Entry
 from runner.terminal import Terminal
 from runner.tracking.directory import claim
 
@@ -56,14 +61,15 @@ def launch(
                 raise
             with read_write(config.hydra.run):
                 config.hydra.run.dir = str(directory)
-            command = command_line(overrides, config_dir, config_name)
+            choices = config.hydra.runtime.choices
+            origin = _origin(composer, choices, command_line(overrides, config_dir, config_name))
             results: list[Result] = []
             failures: list[Exception] = []
 
             def task(task_config: DictConfig) -> None:
                 terminal = Terminal(quiet)
                 try:
-                    results.append(_execute(prepared, directory, task_config, command, terminal))
+                    results.append(_execute(prepared, directory, task_config, origin, terminal))
                 except Exception as error:
                     # Hydra keeps what a job raises, and prints about it; this one is raised below.
                     failures.append(error)
@@ -92,47 +98,74 @@ def launch_sweep(
     """Run the jobs of a sweep with Hydra's sweeper and launcher, in a new directory.
 
     Every job is composed, validated and planned before the first starts; a job that fails leaves
-    the others alone.
+    the others alone. Where jobs choose experiments, a report is written into the directory.
 
     Raises:
         ConfigError: a job's config is wrong; nothing was run.
         SweepFailed: some jobs failed; the others ran.
     """
     results: list[Result] = []
-    failed: list[str] = []
+    entries: list[Entry] = []
 
     def task(task_config: DictConfig) -> None:
         hydra = HydraConfig.get()
-        words, directory = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
-        terminal = Terminal()
+        words, folder = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
+        command = command_line(words, config_dir, config_name)
+        origin = _origin(composer, hydra.runtime.choices, command)
+        terminal.job(hydra.job.num, _label(words, jobs))
+        metrics: dict[str, Any] = {}
         try:
             job = Job.parse(plain(task_config))
             prepared = prepare(job, job.plan())
-            command = command_line(words, config_dir, config_name)
-            result = _execute(prepared, directory, task_config, command, Terminal(quiet=True))
+            result = _execute(prepared, folder, task_config, origin, Terminal(quiet=True))
         except Exception as error:
-            record_failure(directory, error)
-            reason = f"{type(error).__name__}: {error}"
-            failed.append(f"#{hydra.job.num} {reason}")
-            terminal.line(f"   FAILED  {reason}", "red")
+            record_failure(folder, error, origin)
         else:
             results.append(result)
-            terminal.summary(result.metrics, result.outcomes)
+            metrics = result.metrics
+        entries.append(report.read(folder, directory))
+        # An experiment's numbers are in the report; of other sweeps they are the point.
+        terminal.verdict(entries[-1], {} if entries[-1].experiment else metrics)
 
+    terminal = Terminal()
     with Composer(config_dir, config_name) as composer:
-        composed = _preflight(composer, composer.jobs_of_sweep(overrides))
+        overrides = without_globs(overrides, composer.options)
+        jobs = composer.jobs_of_sweep(overrides)
+        composed = _preflight(composer, jobs)
         mended = {text.lstrip("+").partition("=")[0] for one in composed for text in one.mended}
         usable = [f"++{o}" if o.partition("=")[0] in mended else o for o in overrides]
-        directory = claim(str(composed[0].config.hydra.sweep.dir), "hydra.sweep.dir")
+        directory = claim(_sweep_directory(composed), "hydra.sweep.dir")
         usable += [f"hydra.sweep.dir={_quoted(str(directory))}", "hydra.mode=MULTIRUN"]
         try:
             composer.hydra.multirun(config_name=config_name, task_function=task, overrides=usable)
         finally:
-            Terminal().where(directory, any(result.events for result in results))
+            page = None
+            if any(entry.experiment for entry in entries):
+                found = report.gather(directory)
+                page = report.write(found, directory)
+                terminal.report(found)
+            terminal.where(directory, any(result.events for result in results), page)
+    failed = [f"#{i} {e.reason}" for i, e in enumerate(entries) if e.verdict == FAILED]
     if failed:
-        count = len(failed) + len(results)
-        raise SweepFailed("\n  ".join([f"{len(failed)} of {count} jobs failed:", *failed]))
+        raise SweepFailed("\n  ".join([f"{len(failed)} of {len(entries)} jobs failed:", *failed]))
     return results
+
+
+def _sweep_directory(composed: Sequence[Composed]) -> str:
+    """Where the results shall go; a sweep over several tasks is named after none of them."""
+    config = composed[0].config
+    if len({one.config.hydra.runtime.choices.task for one in composed}) > 1:
+        with read_write(config.hydra):
+            config.hydra.runtime.choices.task = "experiments"
+    HydraConfig.instance().set_config(config)  # what ${hydra:…} refers to
+    return str(config.hydra.sweep.dir)
+
+
+def _label(words: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
+    """What sets a job apart from the others, or for the only one, all of it."""
+    others = set.intersection(*map(set, jobs))
+    varied = [word for word in words if word not in others] or words
+    return " ".join(word.removeprefix("experiment=") for word in varied)
 
 
 def _preflight(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Composed]:
@@ -164,16 +197,24 @@ def _preflight(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Compos
 
 
 def _execute(
-    prepared: Prepared, directory: Path, config: DictConfig, command: str, terminal: Terminal
+    prepared: Prepared, directory: Path, config: DictConfig, origin: Origin, terminal: Terminal
 ) -> Result:
     return execute(
         prepared,
         directory,
         config=OmegaConf.to_yaml(config),
         parameters=parameters(config),
-        command=command,
+        origin=origin,
         terminal=terminal,
     )
+
+
+def _origin(composer: Composer, choices: Mapping[Any, Any], command: str) -> Origin:
+    experiment = choices.get("experiment")
+    if experiment is None:
+        return Origin(command)
+    about = header(composer.hydra.config_loader, f"experiment/{experiment}")
+    return Origin(command, str(experiment), about)
 
 
 def _quoted(value: str) -> str:

@@ -17,6 +17,8 @@ from rich.text import Text
 from runner.config.errors import ConfigError
 from runner.expect import Outcome, compact
 from runner.plan import HEADINGS, LEFT, Plan, columns
+from runner.report.gather import DONE, FAILS, HOLDS, Entry, Report
+from runner.report.wording import duration, headline
 from runner.tasks import Advance
 
 LINES = 40
@@ -109,22 +111,40 @@ class Terminal:
         self.line()
         self._table(table)
 
-    def summary(self, metrics: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
-        """One job of a sweep in a line: its single numbers, and what didn't hold."""
-        single = [f"{k} {compact(v)}" for k, v in metrics.items() if isinstance(v, int | float)]
-        self.line("   " + "  ".join(single))
-        for outcome in outcomes:
-            if not outcome.holds:
-                self.line(f"   {outcome.metric}: {outcome.failure}", "red")
+    def job(self, number: int, label: str) -> None:
+        """One job of a sweep, when it starts; `verdict` ends the line."""
+        room = min(self.console.width, 80) - 31  # of the number, the verdict and the time
+        if self.console.is_terminal and len(label) > room:
+            label = f"{label[: room - 1]}…"
+        self.console.print(Text(f"#{number:<4}{label:<{room}}"), end="", soft_wrap=True)
 
-    def where(self, directory: Path, tensorboard: bool) -> None:
-        """Where the results are, and how to look at them."""
-        if directory.is_relative_to(Path.cwd()):
-            directory = directory.relative_to(Path.cwd())
+    def verdict(self, entry: Entry, metrics: Mapping[str, Any]) -> None:
+        """How that job went, why, and its single numbers."""
+        style = {HOLDS: "green", DONE: ""}.get(entry.verdict, "bold red")
+        verdict, time = f"  {entry.verdict:<13}", f"{duration(entry.seconds):>11}"
+        self.console.print(Text.assemble((verdict, style), time), soft_wrap=True)
+        single = [f"{k} {compact(v)}" for k, v in metrics.items() if isinstance(v, int | float)]
+        if single:
+            self.line("     " + "  ".join(single))
+        for reason in entry.reasons:
+            self.line(f"     {reason}", "red")
+
+    def report(self, report: Report) -> None:
+        """How a sweep over experiments went."""
         self.line()
-        self.line(f"results      {directory}", whole=True)
+        self.line(f"{headline(report)} ({duration(report.seconds)})", "bold")
+        for entry in report.entries:
+            if entry.verdict == FAILS:
+                self.line(f"  {entry.name}: {'; '.join(entry.reasons)}", "red")
+
+    def where(self, directory: Path, tensorboard: bool, report: Path | None = None) -> None:
+        """Where the results are, and how to look at them."""
+        self.line()
+        if report is not None:
+            self.line(f"report       {_short(report)}", whole=True)
+        self.line(f"results      {_short(directory)}", whole=True)
         if tensorboard:
-            path = shlex.quote(str(directory))
+            path = shlex.quote(str(_short(directory)))
             self.line(f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {path}", whole=True)
 
     @contextmanager
@@ -179,6 +199,11 @@ def print_problems(error: ConfigError) -> None:
 def print_error(message: str) -> None:
     """A failure, on stderr."""
     Console(stderr=True, highlight=False).print(Text(message, "red"), soft_wrap=True)
+
+
+def _short(path: Path) -> Path:
+    """A path as it can be typed here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _grid(value: Any) -> list[str] | None:

@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import ConfigError, Problem, did_you_mean, first_line, one_of, problem
+from runner.config.globs import without_globs
 
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -284,10 +285,10 @@ class Composer:
         With another sweeper, which may choose values as it goes, the first job alone.
 
         Raises:
-            ConfigError: an override that can't be read.
+            ConfigError: an override that can't be read, or a glob that matches nothing.
         """
-        parser, choices = OverridesParser.create(self.hydra.config_loader), []
-        for text in overrides:
+        parser, choices = OverridesParser.create(), []
+        for text in without_globs(overrides, self.options):
             try:
                 (override,) = parser.parse_overrides([text])
             except OverrideParseException:

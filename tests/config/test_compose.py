@@ -332,8 +332,8 @@ def test_jobs_of_a_sweep() -> None:
         ]
         with pytest.raises(ConfigError, match=r"seed: expected a value that can be read, got '\['"):
             composer.jobs_of_sweep(["seed=["])
-        with pytest.raises(ConfigError, match=r"stack: expected at least one value, got 'glob\(z"):
-            composer.jobs_of_sweep(["stack=glob(z*)"])
+        with pytest.raises(ConfigError, match=r"seed: expected at least one value, got 'range\(3"):
+            composer.jobs_of_sweep(["seed=range(3,3)"])
 
 
 def test_composing_leaves_hydra_as_it_was() -> None:

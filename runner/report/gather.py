@@ -1,0 +1,316 @@
+"""Gather what the runs under a directory were asked, expected, measured and drew."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from runner import menu
+from runner.config.errors import ConfigError, describe, problem
+from runner.expect import compact
+from runner.tasks import Task
+from runner.tracking.directory import STATUS, state
+from runner.tracking.files import safe_name
+
+SECTIONS = {
+    "6_1": "6.1 From fully connected layers to convolutions",
+    "6_2": "6.2 Convolutions for images",
+    "6_3": "6.3 Padding and stride",
+    "6_4": "6.4 Channels",
+    "6_5": "6.5 Pooling",
+    "6_6": "6.6 LeNet",
+    "7": "7 Modern networks",
+}
+"""Titles by folder of ``configs/experiment/``, in the book's order; other folders follow."""
+
+PICTURES = 4
+"""How many pictures of a run are shown, at most."""
+
+FILES = "metrics.json", "plan.json", "run.log"
+
+HOLDS, FAILS, DONE, FAILED = "holds", "does not hold", "done", "FAILED"
+VERDICTS = {"FAILED": FAILED, "INTERRUPTED": "interrupted", "DEAD": "killed", "RUNNING": "running"}
+"""What a run that isn't completed is called, by its state."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation of a run: the metric, what was expected and measured, why it fails."""
+
+    metric: str
+    expected: str
+    measured: str
+    failure: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the expectation is met."""
+        return not self.failure
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run.
+
+    Attributes:
+        folder: its directory, relative to the report's, with forward slashes.
+        experiment: the name of the experiment, or nothing.
+        overrides: the words of its command that not every run of the report has.
+        section: the number of the book's section, such as ``6.2.1``, or nothing.
+        question: what the experiment asks, from the header of its YAML.
+        answer: what the header says about it.
+        command: how to run it again.
+        state: as in ``status.json``; DEAD for a run that was killed.
+        reason: why it isn't completed.
+        seconds: how long it took.
+        checks: its expectations.
+        pictures: paths relative to the report, with forward slashes, the best first.
+        files: other files of its directory that are worth opening, by name.
+        status: the rest of ``status.json``.
+    """
+
+    folder: str
+    experiment: str
+    overrides: tuple[str, ...]
+    section: str
+    question: str
+    answer: str
+    command: str
+    state: str
+    reason: str
+    seconds: float
+    checks: tuple[Check, ...]
+    pictures: tuple[str, ...]
+    files: tuple[str, ...]
+    status: dict[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The experiment, and what sets this run apart from the others."""
+        return " ".join(filter(None, [self.experiment, *self.overrides])) or self.folder
+
+    @property
+    def verdict(self) -> str:
+        """How it went, in a word or three."""
+        if self.state != "COMPLETED":
+            return VERDICTS.get(self.state, self.state)
+        if not self.checks:
+            return DONE
+        return HOLDS if all(check.holds for check in self.checks) else FAILS
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it failed, or which expectations don't hold."""
+        failed = [f"{check.metric}: {check.failure}" for check in self.checks if not check.holds]
+        return failed if self.state == "COMPLETED" else [r for r in [self.reason] if r]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The runs of one folder of experiments, in the book's order."""
+
+    title: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says.
+
+    Attributes:
+        sections: in the book's order.
+        started: when the first run began.
+        seconds: from there to the end of the last, in whole seconds, as files have them.
+        facts: names to what is the same for all runs, or all there is: versions, device, threads.
+    """
+
+    sections: tuple[Section, ...]
+    started: datetime
+    seconds: int
+    facts: dict[str, str]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Every run."""
+        return [entry for section in self.sections for entry in section.entries]
+
+    @property
+    def experiments(self) -> int:
+        """How many different experiments there are."""
+        return len({entry.experiment for entry in self.entries} - {""})
+
+
+def tally(entries: Sequence[Entry]) -> str:
+    """How many hold, and how many are anything else."""
+    verdicts = [entry.verdict for entry in entries]
+    parts = [f"{verdicts.count(HOLDS)} of {len(verdicts)} hold"]
+    others = dict.fromkeys(verdict for verdict in verdicts if verdict != HOLDS)
+    return ", ".join(parts + [f"{verdicts.count(other)} {other}" for other in others])
+
+
+def gather(directory: Path) -> Report:
+    """Read every run under a directory.
+
+    Raises:
+        ConfigError: there is none, or a file of one can't be read.
+    """
+    folders = sorted({path.parent for path in directory.rglob(STATUS)}, key=_natural)
+    if not folders:
+        expected = "a directory with runs (a sweep's, or outputs/)"
+        raise problem("--report", expected, f"'{directory}', which has none")
+    entries = [read(folder, directory) for folder in folders]
+    common = set.intersection(*(set(entry.overrides) for entry in entries))
+    entries = [
+        replace(e, overrides=tuple(w for w in e.overrides if w not in common)) for e in entries
+    ]
+    spans = [_span(entry) for entry in entries]
+    started, ended = min(s for s, _ in spans), max(e for _, e in spans)
+    seconds = ceil((ended - started).total_seconds())
+    return Report(_sections(entries), started, seconds, _facts(entries))
+
+
+def read(folder: Path, root: Path) -> Entry:
+    """Read one run's directory.
+
+    Args:
+        folder: the run's.
+        root: where the report is written; links start there.
+
+    Raises:
+        ConfigError: a file can't be read.
+    """
+    status = _load(folder / STATUS, "state", "seconds", "started")
+    metrics = _load(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    section, question, answer = parse_header(status.get("about") or "")
+    relative = folder.relative_to(root).as_posix()
+    return Entry(
+        folder=relative,
+        experiment=status.get("experiment") or "",
+        overrides=overrides_of(status.get("command", "")),
+        section=section,
+        question=question,
+        answer=answer,
+        command=status.get("command", ""),
+        state=state(folder),
+        reason=status.get("reason") or "",
+        seconds=status["seconds"],
+        checks=tuple(_check(outcome) for outcome in metrics.get("expectations", [])),
+        pictures=tuple(
+            f"{relative}/images/{name}"
+            for name in choose((p.name for p in folder.glob("images/*")), _showcase(status))
+        ),
+        files=tuple(name for name in FILES if (folder / name).exists()),
+        status=status,
+    )
+
+
+def _load(path: Path, *keys: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise problem(str(path), "JSON that can be read", f"an error: {error}") from None
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        raise problem(str(path), f"a mapping with {', '.join(keys)}", describe(content))
+    return content
+
+
+def parse_header(text: str) -> tuple[str, str, str]:
+    """Section number, question and answer of an experiment's header.
+
+    ``6.2.1  What is it? 42.`` gives ``("6.2.1", "What is it?", "42.")``; what is missing is empty.
+    """
+    section, rest = re.fullmatch(r"(\d+(?:\.\d+)*(?=\s))?\s*(.*)", text.strip(), re.S).groups()  # type: ignore[union-attr]  # matches any text
+    question, mark, answer = rest.partition("?")
+    return section or "", question + mark, answer.strip()
+
+
+def choose(files: Iterable[str], showcase: Sequence[str]) -> list[str]:
+    """The pictures to show: of the showcase's tags if there are any, else the first by name.
+
+    A tag is drawn once for every step and once for every image: the film, or else the last step,
+    stands for it.
+
+    Args:
+        files: names of the files in ``images/``.
+        showcase: tags, best first; one that ends in ``/`` stands for all that begin with it.
+    """
+    by_tag: dict[str, str] = {}
+    for name in sorted(files):
+        stem, _, suffix = name.rpartition(".")
+        if suffix in ("png", "gif"):
+            tag = re.sub(r"_\d{6}$", "", stem)
+            if not by_tag.get(tag, "").endswith(".gif"):
+                by_tag[tag] = name
+    chosen: dict[str, None] = {}
+    for wanted in showcase:
+        name = re.escape(safe_name(wanted))
+        pattern = rf"{name}_.+" if wanted.endswith("/") else rf"{name}(_\d+)?"
+        chosen |= dict.fromkeys(file for tag, file in by_tag.items() if re.fullmatch(pattern, tag))
+    return list(chosen or by_tag.values())[:PICTURES]
+
+
+def _showcase(status: dict[str, Any]) -> Sequence[str]:
+    try:
+        task = menu.find("runner.tasks", str(status.get("task")), Task)  # type: ignore[type-abstract]  # a contract
+    except ConfigError:
+        task = None  # the run failed before it had a task, or the task is gone
+    return task.showcase if task else ()
+
+
+def overrides_of(command: str) -> tuple[str, ...]:
+    """The overrides of a command line, apart from the choice of the experiment."""
+    words = shlex.split(command)[3:]  # python -m runner
+    while words and words[0].startswith("--"):
+        words = words[2:]  # --config-dir and --config-name, with their values
+    return tuple(word for word in words if word.lstrip("+").partition("=")[0] != "experiment")
+
+
+def _check(outcome: dict[str, Any]) -> Check:
+    return Check(
+        metric=str(outcome.get("metric")),
+        expected=str(outcome.get("expected")),
+        measured=compact(outcome.get("measured")),
+        failure="" if outcome.get("holds") else str(outcome.get("failure")),
+    )
+
+
+def _sections(entries: Sequence[Entry]) -> tuple[Section, ...]:
+    by_folder: dict[str, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda e: [int(n) for n in e.section.split(".") if n]):
+        by_folder.setdefault(entry.experiment.rpartition("/")[0], []).append(entry)
+    known = [folder for folder in SECTIONS if folder in by_folder]
+    others = sorted(by_folder.keys() - SECTIONS.keys(), key=lambda folder: (not folder, folder))
+    return tuple(
+        Section(SECTIONS.get(folder, folder or "Others"), tuple(by_folder[folder]))
+        for folder in [*known, *others]
+    )
+
+
+def _facts(entries: Sequence[Entry]) -> dict[str, str]:
+    found: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        for name, version in entry.status.get("versions", {}).items():
+            found.setdefault(name, {})[str(version)] = None
+        for name in ("device", "threads"):
+            value = entry.status.get(name)
+            if value is not None:
+                found.setdefault(name, {})[str(value)] = None
+    return {name: ", ".join(values) for name, values in found.items()}
+
+
+def _span(entry: Entry) -> tuple[datetime, datetime]:
+    started = datetime.fromisoformat(entry.status["started"])
+    return started, started + timedelta(seconds=entry.seconds)
+
+
+def _natural(path: Path) -> list[str | int]:
+    """Sorts job 2 before job 10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]

@@ -1,0 +1,69 @@
+"""What a report says in the same words in every format."""
+
+from __future__ import annotations
+
+import re
+
+from runner.report.gather import Entry, Report, tally
+
+LINE, LINES = 100, 12
+"""Characters to a line and lines to a value, at most; metrics.json has all of it."""
+
+
+def headline(report: Report) -> str:
+    """``3 of 5 experiments hold, 1 does not hold, 1 FAILED``."""
+    count, _, rest = tally(report.entries).partition(" hold")
+    whole = report.experiments == len(report.entries)
+    return f"{count} {'experiments' if whole else 'runs'} hold{rest}"
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """When, how long, and on what: names and values."""
+    given = dict(report.facts)
+    versions = {name: given.pop(name) for name in ("runner", "python", "torch") if name in given}
+    return [
+        ("date", report.started.strftime("%Y-%m-%d %H:%M %Z")),
+        ("time", duration(report.seconds)),
+        *given.items(),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """``0.07 s``, ``12.3 s``, ``2 min 05 s``; whole seconds stay whole."""
+    if seconds >= 60:
+        return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    if isinstance(seconds, int):
+        return f"{seconds} s"
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+
+
+def title(entry: Entry) -> str:
+    """What heads a run: the question, or without one the name."""
+    return entry.question or entry.name
+
+
+def anchor(entry: Entry) -> str:
+    """What a link to a run's part of the report leads to."""
+    return "run-" + re.sub(r"[^A-Za-z0-9]+", "-", entry.folder)
+
+
+def caption(picture: str) -> str:
+    """What is written under a picture: its file's name."""
+    return picture.rpartition("/")[2].rpartition(".")[0].replace("_", " ")
+
+
+def broken(text: str) -> list[str]:
+    """A value in lines: short ones whole, matrices row by row, long ones cut."""
+    rows = text.replace("], [", "],\n[").split("\n") if len(text) > LINE // 2 else [text]
+    lines = [row if len(row) <= LINE else f"{_cut(row)} …" for row in rows]
+    if len(lines) > LINES:
+        rest = len(lines) - LINES + 1
+        lines[LINES - 1 :] = [f"… {rest} more lines"]
+    return lines
+
+
+def _cut(row: str) -> str:
+    """The beginning of a row, cut between two entries where there are some."""
+    start = row[:LINE]
+    return start[: start.rfind(", ") + 1] if ", " in start else start
