@@ -1,0 +1,275 @@
+"""Receptive field: what one output sees of the input (the book, 6.2.6), in theory and in effect.
+
+The theoretical field is arithmetic on kernels, strides and paddings. The effective field (Luo et
+al. 2016, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks") is
+measured: the gradient of one output position with respect to the input says how much each pixel
+matters. Of a Gaussian, 95.45 % lie within two standard deviations of the mean; so the effective
+field is, per axis, the shortest run of pixels that holds 95.45 % of the gradient's magnitude.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator
+from pydantic import Field as Limited
+
+from runner.config.errors import describe, did_you_mean, one_of, problem
+from runner.config.spec import integers, refuse
+from runner.geometry import Axis, Pair, Shape
+from runner.ops import Ops
+from runner.plan import Plan, Row
+from runner.stack import Stack
+from runner.tasks import Run, Task
+from runner.tasks._fields import seen
+from runner.tasks._outputs import to_numpy
+from runner.tracking import charts, pictures
+from runner.tracking.boxes import GREEN, ORANGE, Box
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Map = NDArray[np.floating[Any]]
+
+TWO_SIGMA = 0.9545
+"""The share of a Gaussian that lies within two standard deviations."""
+
+MARGIN = 2
+"""Pixels shown around the field."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of pixels along one axis, `start` to `stop` − 1; negative ones lie in the padding."""
+
+    start: int = 0
+    stop: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"{self.start} to {self.stop - 1}"
+
+    def holds(self, other: Span) -> bool:
+        """Whether all of another run's pixels are in this one."""
+        return not other.size or (self.start <= other.start and other.stop <= self.stop)
+
+    @staticmethod
+    def seen(axis: Axis, i: int) -> Span:
+        """What output `i` sees."""
+        low, high = seen(axis, i)
+        return Span(floor(low), ceil(high) + 1)
+
+    @staticmethod
+    def nonzero(weights: NDArray[Any]) -> Span:
+        """From the first weight that isn't zero to the last."""
+        found = np.flatnonzero(weights)
+        return Span(int(found[0]), int(found[-1]) + 1) if found.size else Span()
+
+    @staticmethod
+    def shortest(weights: NDArray[Any], share: float = TWO_SIGMA) -> Span:
+        """The shortest run that holds a share of all weight; of equal ones, the heaviest."""
+        sums = np.concatenate([[0.0], np.cumsum(weights)])
+        if not sums[-1] > 0:
+            return Span()
+        enough = share * sums[-1] * (1 - 1e-12)  # sums of rounded numbers may just miss it
+        for size in range(1, len(sums)):
+            held = sums[size:] - sums[:-size]
+            if held.max() >= enough:
+                return Span(int(held.argmax()), int(held.argmax()) + size)
+        raise AssertionError("unreachable: all together hold enough")
+
+
+def _position(value: object) -> tuple[int, int]:
+    expected = "[row, column]"
+    if not isinstance(value, list | tuple):
+        refuse(expected, describe(value))
+    row, column = integers(value, (2,), 0, expected)
+    return (row, column)
+
+
+class ReceptiveField(Task):
+    """Receptive field of one output.
+
+    Attributes:
+        layer: whose output, by its name in the plan, dotted inside containers; default: the last
+            layer that has positions.
+        position: row and column of the output; default: the middle.
+        inputs: what the gradient is taken at: ``noise`` (standard normal, from the run's seed) or
+            the ``data``. Of a stack without nonlinearities it is the same everywhere.
+        samples: how many inputs the gradient's magnitude is averaged over, at most.
+    """
+
+    memory_factor: ClassVar[int] = 2
+    showcase: ClassVar[tuple[str, ...]] = ("receptive_field/overview", "receptive_field/profile")
+
+    layer: str | None = None
+    position: Annotated[tuple[int, int], BeforeValidator(_position)] | None = None
+    inputs: Literal["noise", "data"] = "noise"
+    samples: Annotated[int, Limited(ge=1, le=10_000)] = 16
+
+    def batch(self, count: int) -> int:
+        """The samples."""
+        return self.samples if self.inputs == "noise" else min(self.samples, count)
+
+    def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
+        """The layer must be there and have positions, the position must be one of them."""
+        row = self._row(plan)
+        assert isinstance(row.output, Shape)  # _row
+        for n, at in zip(row.output.size, self._place(row), strict=True):
+            if at >= n:
+                assert self.position is not None  # the middle lies inside
+                raise problem(
+                    "task.position",
+                    f"a row from 0 to {row.output.height - 1} and a column from 0 to "
+                    f"{row.output.width - 1}, as '{row.name}' gives {row.output}",
+                    str(list(self.position)),
+                )
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """The theoretical field, where the gradient is not zero, and the effective field."""
+        row = self._row(run.plan)
+        place, axes = self._place(row), [axis for axis in row.field.axes() if axis]
+        magnitude = self._gradient(run, row, place)
+        theory = [Span.seen(axis, i) for axis, i in zip(axes, place, strict=True)]
+        support = [Span.nonzero(magnitude.sum(axis=1 - k)) for k in (0, 1)]
+        effect = [Span.shortest(magnitude.sum(axis=1 - k)) for k in (0, 1)]
+        run.outputs["receptive_field/gradient"] = magnitude
+        self._note(run, row, theory, support)
+        self._draw(run, row, magnitude, theory, effect)
+        return {
+            "layer": row.name,
+            "position": list(place),
+            "theoretical": [axis.size for axis in axes],
+            "support": [span.size for span in support],
+            "effective": [span.size for span in effect],
+            "inside": all(t.holds(s) for t, s in zip(theory, support, strict=True)),
+            "jump": [_plain(axis.jump) for axis in axes],
+            "centre": [_plain(a.start + i * a.jump) for a, i in zip(axes, place, strict=True)],
+            "fields": {r.name: list(r.receptive_field) for r in run.plan.rows if r.receptive_field},
+        }
+
+    def _row(self, plan: Plan) -> Row:
+        """The layer asked for.
+
+        Raises:
+            ConfigError: there is none of this name, or it has no positions.
+        """
+        rows = list(plan.walk())
+        having = {row.name: row for row in rows if row.receptive_field}
+        if not having:
+            given = f"'{rows[0].name}' first" if rows else "none"
+            hint = "Add a conv layer such as {kind: conv, channels: 1, kernel: 3}."
+            raise problem("stack.layers", "a layer that gives feature maps", given, hint)
+        if self.layer is None:
+            own = [row for row in plan.rows if row.name in having]
+            return own[-1] if own else list(having.values())[-1]
+        if self.layer in having:
+            return having[self.layer]
+        known = {row.name: row for row in rows}
+        names = list(having) if len(having) <= 30 else [row.name for row in plan.rows]
+        if self.layer in known:
+            got = f"'{self.layer}', which gives {known[self.layer].output} features"
+            hint = "They have no positions: each sees the whole input."
+            raise problem("task.layer", one_of(names), got, hint)
+        hint = did_you_mean(self.layer, having)
+        raise problem("task.layer", one_of(names), f"'{self.layer}'", hint)
+
+    def _place(self, row: Row) -> Pair:
+        assert isinstance(row.output, Shape)  # _row
+        return self.position or (row.output.height // 2, row.output.width // 2)
+
+    def _gradient(self, run: Run, row: Row, place: Pair) -> Map:
+        """The mean magnitude of the gradient of one position's channels, added up; h × w."""
+        import torch
+
+        model, found = run.model.eval().requires_grad_(False), {}
+
+        def keep(_module: object, _input: object, y: Tensor) -> None:
+            found["y"] = y
+
+        handle = model.get_submodule(row.name).register_forward_hook(keep)
+        try:
+            x = self._samples(run).requires_grad_()
+            model(x)
+        finally:
+            handle.remove()
+        (gradient,) = torch.autograd.grad(found["y"][:, :, place[0], place[1]].sum(), x)
+        mean: Map = np.abs(to_numpy(gradient)).astype(np.float64).sum(axis=1).mean(axis=0)
+        return mean
+
+    def _samples(self, run: Run) -> Tensor:
+        import torch
+
+        if self.inputs == "data":
+            return run.x[: self.samples].clone()
+        noise = torch.randn(self.samples, *run.plan.input.dims, generator=run.generator)
+        return noise.to(run.x)
+
+    def _note(self, run: Run, row: Row, theory: list[Span], support: list[Span]) -> None:
+        if not all(span.size for span in support):
+            run.notes.append("The gradient is zero: no input that was tried changes this output.")
+        size = run.plan.input.size
+        axes = zip(row.field.axes(), self._place(row), size, strict=True)
+        ends = [(*seen(axis, i), n) for axis, i, n in axes if axis]
+        if any(low <= -1 or high >= n for low, high, n in ends):
+            run.notes.append(
+                f"The field reaches beyond the {size[0]}×{size[1]} image: it covers rows "
+                f"{theory[0]} and columns {theory[1]}."
+            )
+
+    def _draw(
+        self, run: Run, row: Row, magnitude: Map, theory: list[Span], effect: list[Span]
+    ) -> None:
+        place = self._place(row)
+        title = f"the input, and what {row.name} sees at {place[0]}, {place[1]}"
+        on_input = pictures.outlined(run.images.x[0], title, _boxes(theory, effect))
+        # Fields are often small beside the image: the gradient is shown around them only.
+        top, left = (max(0, span.start - MARGIN) for span in theory)
+        bottom, right = (span.stop + MARGIN for span in theory)
+        near = magnitude[top:bottom, left:right]
+        title = "magnitude of the gradient"
+        if near.shape != magnitude.shape:
+            title += f", from row {top}, column {left}"
+        heat = pictures.brightness(
+            near, title, float(magnitude.max()) or 1.0, _boxes(theory, effect, top, left)
+        )
+        profiles = {
+            name: magnitude.sum(axis=axis)[span.start if span.start > 0 else 0 : span.stop]
+            for name, axis, span in (("down", 1, theory[0]), ("across", 0, theory[1]))
+        }
+        total = float(magnitude.sum()) or 1.0
+        profile = charts.lines(
+            {name: (line / total).tolist() for name, line in profiles.items()},
+            f"How much each pixel of the field matters to {row.name}",
+            "pixel of the field",
+            "share of the gradient's magnitude",
+        )
+        run.tracker.image("receptive_field/input", on_input)
+        run.tracker.image("receptive_field/gradient", heat)
+        run.tracker.image("receptive_field/profile", profile)
+        run.tracker.image("receptive_field/overview", pictures.sheet([on_input, heat]))
+
+
+def _boxes(theory: list[Span], effect: list[Span], top: int = 0, left: int = 0) -> list[Box]:
+    """Both fields as rectangles on a map that begins at row `top` and column `left`."""
+    return [
+        Box(rows.start - top, columns.start - left, rows.size, columns.size, colour, label)
+        for (rows, columns), colour, label in (
+            (theory, ORANGE, "theoretical"),
+            (effect, GREEN, "effective"),
+        )
+        if rows.size
+    ]
+
+
+def _plain(number: Fraction) -> int | float:
+    return int(number) if number.denominator == 1 else float(number)
