@@ -130,7 +130,11 @@ def compare(expect: Mapping[str, Expectation], metrics: Mapping[str, Any]) -> li
         else:
             failure = f"not measured; there is {', '.join(metrics) or 'nothing'}. "
             failure += did_you_mean(name, metrics)
-        outcomes.append(Outcome(name, str(expectation), metrics.get(name), failure.strip()))
+        measured = metrics.get(name)
+        if isinstance(expectation.value, Mapping) and isinstance(measured, Mapping):
+            # What nobody asked about would only hide the rest.
+            measured = {key: measured[key] for key in expectation.value if key in measured}
+        outcomes.append(Outcome(name, str(expectation), measured, failure.strip()))
     return outcomes
 
 

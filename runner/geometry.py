@@ -91,7 +91,7 @@ def adaptive_extent(n: int, outputs: int) -> int:
 
 def adaptive_total(n: int, outputs: int) -> int:
     """The positions of those windows together; they overlap where m doesn't divide n."""
-    # A bound i·n/m that is not whole puts its pixel into both windows: m − gcd(n, m) bounds are not.
+    # Neighbouring windows share a pixel wherever the bound i·n/m between them is not whole.
     return n + outputs - gcd(n, outputs)
 
 

@@ -54,6 +54,9 @@ HOLDS: list[tuple[Any, Any]] = [
     ({"min": 0, "max": 1}, [[0, 0.5], [1, 1]]),
     ({"max": 2}, [[[1]], [[2]]]),
     ({"value": 2, "max": 3}, 2),
+    ({"value": {"a": [1, 2]}}, {"a": [1, 2], "b": 3}),  # other entries are nobody's business
+    ({"value": {"a": 1.0, "b": {"c": 2}}, "tolerance": 0.1}, {"a": 1.05, "b": {"c": 2}}),
+    ({"min": 1}, {"a": 1, "b": [2, 3]}),
     ("same", "same"),
     (True, True),
     (False, False),
@@ -68,6 +71,11 @@ def test_holds(raw: Any, measured: Any) -> None:
 
 FAILS: list[tuple[Any, Any, str]] = [
     (3, 4, "4 is not 3"),
+    ({"value": {"a": 1}}, {"a": 2}, "a: 2 is not 1"),
+    ({"value": {"a": 1}}, {"b": 1}, "no a; there is b"),
+    ({"value": {"a": 1}}, {}, "no a; there is nothing"),
+    ({"value": {"a": 1}}, [1], "[1], not a mapping"),
+    ({"max": 2}, {"a": 1, "b": [3]}, "3 is above 2"),
     (10**9, 10**9 + 1, "is not"),  # whole numbers are exact, however large
     (3, 3.00004, "is not 3"),  # 4e-5 > 3e-5
     (0.5, 0.50002, "is not 0.5"),
@@ -167,3 +175,9 @@ def test_metric_that_was_not_measured_fails_and_names_the_nearest() -> None:
 )
 def test_what_cannot_be_an_expectation(raw: Any, says: str) -> None:
     assert says in complaint(raw)
+
+
+def test_of_a_mapping_only_what_was_asked_about_is_shown() -> None:
+    found = outcome({"value": {"a": [1, 2]}}, {"a": [1, 2], "b": 3})
+    assert found.measured == {"a": [1, 2]}
+    assert found.expected == "{a: [1, 2]}"

@@ -16,6 +16,7 @@ from runner.geometry import (
     PoolGeometry,
     Shape,
     adaptive_extent,
+    adaptive_total,
     elements,
     extent,
     output_size,
@@ -196,3 +197,36 @@ class TestAdaptiveField:
                 windows = pool.geometry(shape).windows((n, n), 0)
                 widest = max(b[1] - a[0] for a, b in pairwise(windows))
                 assert field.rows.size >= widest
+
+    def test_windows_together(self):
+        """Five positions for two windows, 0–3 and 2–5: six in all; for three, 0–2, 1–4, 3–5: 7."""
+        assert (adaptive_total(5, 2), adaptive_total(5, 3)) == (6, 7)
+        for n in range(1, 30):
+            for m in range(1, n + 1):
+                windows = PoolGeometry(output=(m, m)).windows((n, n), 0)
+                assert adaptive_total(n, m) == sum(stop - start for start, stop, _ in windows)
+
+
+class TestUnion:
+    def test_one_branch_is_itself(self):
+        field = Field().through((5, 3), (2, 3), (1, 0))
+        assert Field.union([field], (7, 9)) == field
+
+    def test_the_widest_counts_where_all_are_centred_alike(self):
+        narrow = Field().through((1, 1), (2, 2), (0, 0))
+        wide = Field().through((5, 3), (2, 2), (2, 1))
+        assert Field.union([narrow, wide], (4, 4)) == wide
+
+    def test_an_even_kernel_beside_the_input(self):
+        # Pixels 0 and 1 beside pixel 0: still 0 and 1.
+        even = Field().through((2, 2), (1, 1), (0, 0))
+        assert Field.union([Field(), even], (5, 5)) == even
+
+    def test_other_steps_spread_with_the_outputs(self):
+        """Steps of 1 and 2 over three outputs: pixels 0, 1, 2 beside 0, 2, 4; at last 2 apart."""
+        rows = Field.union([Field(), Field().through((1, 1), (2, 2), (0, 0))], (3, 3)).rows
+        # Spans 0–0 and 2–4: at most 3 pixels; centred at 0 and 3, so 3/2 apart.
+        assert rows == Axis(3, Fraction(3, 2), Fraction(0))
+
+    def test_of_something_that_sees_everything(self):
+        assert Field.union([Field(), WHOLE], (2, 2)) == WHOLE

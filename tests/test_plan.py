@@ -278,3 +278,52 @@ def test_planning_does_not_import_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+CONV = {"kind": "conv", "channels": 1, "kernel": 3}
+NESTED = {"r": {"kind": "repeat", "times": 2, "layers": {"a": CONV, "b": CONV}}, "c": CONV}
+
+
+class TestContainers:
+    def test_lines_are_indented_below_their_container(self):
+        found = plan(NESTED, Shape(1, 16, 16))
+        names = [line[0] for line in columns(found)]
+        assert names == [
+            "input", "r", "  1", "    a", "    b", "  2", "    a", "    b", "c", "total",
+        ]  # fmt: skip
+        assert [row.name for row in found.walk()][:4] == ["r", "r.1", "r.1.a", "r.1.b"]
+        assert [row.name for row in found.leaves()] == ["r.1.a", "r.1.b", "r.2.a", "r.2.b", "c"]
+        assert next(found.leaves()).path == "stack.layers.r.layers.a"
+
+    @pytest.mark.parametrize(
+        ("lines", "names"),
+        [(8, 8), (7, 4), (4, 4), (3, 2), (1, 2), (None, 8)],
+    )
+    def test_long_containers_are_shut(self, lines, names):
+        """All eight, then without the innermost four, then the stack's own two at the least."""
+        shown = columns(plan(NESTED, Shape(1, 16, 16)), lines)
+        assert len(shown) == names + 2
+
+    def test_as_data(self):
+        data = plan(NESTED, Shape(1, 16, 16)).to_dict()
+        assert [layer["name"] for layer in data["layers"]] == ["r", "c"]
+        inner = data["layers"][0]["layers"][1]["layers"][0]
+        assert (inner["name"], inner["output"]) == ("r.2.a", [1, 10, 10])
+        assert "layers" not in inner
+
+    def test_pooling_operations(self):
+        """The book, 6.5 exercise: c · o_h · o_w · p_h · p_w, beside multiply-adds."""
+        layers = {"p": {"kind": "pool", "kernel": [2, 3], "stride": 1}, "c": CONV}
+        found = plan(layers, Shape(2, 6, 8))
+        # 2·5·6 outputs of 2·3 numbers; then 3·4 outputs of 2·9 products.
+        assert found.operations == 2 * 5 * 6 * 2 * 3 + 3 * 4 * 18
+        assert found.cost == 3 * 4 * 18
+        # Global: every number once.
+        assert plan({"p": {"kind": "pool", "output_size": 1}}, Shape(2, 6, 8)).operations == 96
+
+    def test_what_does_not_fit_into_memory_is_named_inside(self):
+        wide = {"r": {"kind": "repeat", "times": 2, "layers": {"c": COSTLY}}}
+        with pytest.raises(
+            ConfigError, match=r"^stack\.layers\.r\.layers\.c: expected a stack that"
+        ):
+            plan(wide, Shape(1, 1024, 1024)).check_memory(2**20)

@@ -281,7 +281,8 @@ class TestMisfits:
             (
                 {"a": {"kind": "linear", "features": 2}},
                 "stack.layers.a: expected a flat vector as input of a linear layer, got feature "
-                "maps of 2×8×8. Put a flatten layer before it; it gives 128 features.",
+                "maps of 2×8×8. Put a flatten layer before it; it gives 128 features. "
+                "Or set per_pixel: true.",
             ),
             (
                 {"f": {"kind": "flatten"}, "a": conv(1)},
