@@ -76,13 +76,8 @@ def signed(
         "0",
         f"{scale:.3g}{' or more' if more else ''}",
     )
-    with np.errstate(invalid="ignore"):
-        position = (np.clip(values / scale, -1, 1) + 1) / 2 * (len(BLUE_TO_RED) - 1)
-    colours = _between(BLUE_TO_RED, position)
-    # What is not a number is drawn gray: it must not pass for a zero.
-    colours[~np.isfinite(values)] = 128
     return _panel(
-        colours,
+        diverging(values, scale),
         title,
         values,
         bar=partial(_scale, colours=BLUE_TO_RED, labels=labels),
@@ -290,6 +285,16 @@ def short_number(value: float, scale: float = 1.0) -> str:
     if abs(value) < 0.005:
         return f"{value:.0e}"
     return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.3g}"
+
+
+def diverging(values: Array, scale: float) -> Array:
+    """Colours of signed numbers, h × w × 3 from 0 to 255: full colour at `scale`."""
+    with np.errstate(invalid="ignore"):
+        position = (np.clip(values / scale, -1, 1) + 1) / 2 * (len(BLUE_TO_RED) - 1)
+    colours = _between(BLUE_TO_RED, position)
+    # What is not a number is drawn gray: it must not pass for a zero.
+    colours[~np.isfinite(values)] = 128
+    return colours
 
 
 def _between(colours: Array, position: Array) -> Array:

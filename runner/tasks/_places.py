@@ -1,0 +1,34 @@
+"""Positions written in YAML: ``[[row, column], …]``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from runner.config.errors import describe, problem
+from runner.config.spec import LARGEST
+
+MOST = 1000
+"""Positions in one list."""
+
+
+def _places(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST:
+        raise problem("", f"a list of 1 to {MOST} positions: [[row, column], …]", describe(value))
+    for i, place in enumerate(value):
+        pair = isinstance(place, list | tuple) and len(place) == 2
+        if not pair or not all(_is_index(n) for n in place):
+            hint = "Put the position into brackets too: [[0, 1]]." if _is_index(place) else ""
+            raise problem(f"[{i}]", "two integers: [row, column]", describe(place), hint)
+    return tuple((row, column) for row, column in value)
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+Places = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_places)]
+"""``[[0, 1], [2, 0]]``: rows and columns, from 0."""
