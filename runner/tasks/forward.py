@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from numpy.typing import NDArray
 from PIL.Image import Image
@@ -22,6 +22,8 @@ class Forward(Task):
         channels: how many channels of each layer are drawn, at most.
     """
 
+    showcase: ClassVar[tuple[str, ...]] = ("overview",)
+
     depth: Annotated[int, Limited(ge=1, le=16)] = 1
     images: Annotated[int, Limited(ge=1, le=64)] = 1
     channels: Annotated[int, Limited(ge=1, le=64)] = 16
@@ -35,19 +37,25 @@ class Forward(Task):
         save_outputs(run)
         for i in range(min(self.images, len(run.images.x))):
             suffix = f"_{i}" if self.images > 1 else ""
-            run.tracker.image(f"input{suffix}", pictures.photograph(run.images.x[i], "input"))
+            picture = pictures.photograph(run.images.x[i], "input")
+            run.tracker.image(f"input{suffix}", picture)
+            beside: list[Image] = []
             for name, y in run.outputs.items():
                 if y.ndim == 4:
-                    run.tracker.image(f"output/{name}{suffix}", self._picture(run, name, y[i]))
+                    panels = self._panels(run, name, y[i])
+                    run.tracker.image(f"output/{name}{suffix}", pictures.sheet(panels))
+                    # A single pixel, as global pooling leaves it, is not much to look at.
+                    beside = panels if y[i, 0].size > 1 or not beside else beside
+            if beside:
+                run.tracker.image(f"overview{suffix}", pictures.sheet([picture, *beside]))
         for name, y in run.outputs.items():
             run.tracker.histogram(f"activations/{name}", y)
         return self._metrics(run)
 
-    def _picture(self, run: Run, name: str, maps: NDArray[Any]) -> Image:
+    def _panels(self, run: Run, name: str, maps: NDArray[Any]) -> list[Image]:
         titles = channel_titles(run, name, len(maps))[: self.channels]
         scale = pictures.symmetric_scale(list(maps[: self.channels]))
-        panels = [pictures.signed(y, t, scale) for t, y in zip(titles, maps, strict=False)]
-        return pictures.sheet(panels)
+        return [pictures.signed(y, t, scale) for t, y in zip(titles, maps, strict=False)]
 
     def _metrics(self, run: Run) -> dict[str, Any]:
         last = next(reversed(run.outputs.values()), run.images.x)

@@ -119,7 +119,8 @@ def test_as_many_pictures_as_asked_for(workplace: Path) -> None:
     )
     pictures = {p.name for p in (result.directory / "images").iterdir()}
     assert pictures == {
-        "input_0.png", "input_1.png", "output_detectors_0.png", "output_detectors_1.png"
+        "input_0.png", "input_1.png", "output_detectors_0.png", "output_detectors_1.png",
+        "overview_0.png", "overview_1.png",
     }  # fmt: skip
 
 
@@ -136,3 +137,38 @@ def test_numbers_keep_the_digits_of_float64(workplace: Path) -> None:
     result = forward("stack.layers.conv.weight=[[1]]", f"data.values=[[{third}]]")
     assert result.metrics["output"] != [[third]]
     assert result.metrics["output"][0][0] == pytest.approx(third, rel=1e-7)
+
+
+def test_strongest_channel_of_each_image(workplace: Path) -> None:
+    """A bright and a dark spot: kernels 1 and −1 answer with 5 and −5, and the other way round."""
+    spots = [[[[0, 5]]], [[[0, -5]]]]
+    words = ["stack.layers.conv.weight=[[[[1]]], [[[-1]]]]", f"data.values={spots}"]
+    assert forward(*words).metrics["strongest"] == [0, 1]
+    assert "strongest" not in forward(f"data.values={X}", f"stack.layers.conv.weight={K}").metrics
+
+
+def test_what_the_plan_says(workplace: Path) -> None:
+    result = forward(f"stack.layers.conv.weight={K}", f"data.values={X}")
+    # Four outputs of four products.
+    assert result.metrics["multiply_adds"] == 16
+    assert result.metrics["parameters"] == 4
+    assert result.metrics["receptive_field"] == [2, 2]
+
+
+BLOCK = "+stack.layers.b={kind: repeat, times: 2, layers: {c: {kind: conv, weight: [[1, 1]]}}}"
+
+
+def test_depth_opens_containers(workplace: Path) -> None:
+    """Sums of neighbours twice: 1, 2, 4 becomes 3, 6 and then 9."""
+    words = ["task=forward", "stack=empty", "data=tensor", "data.values=[[1, 2, 4]]", BLOCK]
+    shut, opened = runner.run(*words), runner.run(*words, "task.depth=3")
+    assert list(shut.outputs) == ["b"]
+    assert {name: y.tolist() for name, y in opened.outputs.items()} == {
+        "b.1.c": [[[[3, 6]]]], "b.1": [[[[3, 6]]]], "b.2.c": [[[[9]]]], "b.2": [[[[9]]]],
+        "b": [[[[9]]]],
+    }  # fmt: skip
+    assert opened.metrics["output"] == [[9]]
+    with np.load(opened.directory / "outputs.npz") as saved:
+        assert list(saved) == list(opened.outputs)
+    pictures = {p.name for p in (opened.directory / "images").iterdir()}
+    assert "output_b_1_c.png" in pictures
