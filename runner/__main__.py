@@ -11,6 +11,7 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from importlib import metadata
+from pathlib import Path
 from typing import NoReturn
 
 from hydra import __version__ as hydra_version
@@ -63,11 +64,14 @@ def _parser() -> ArgumentParser:
         if "--version" in action.option_strings:
             versions = f"runner {metadata.version('runner')}, Hydra {hydra_version}"
             action.version = versions  # type: ignore[attr-defined]  # of argparse's version action
+    parser.add_argument(
+        "--report", metavar="DIR", help="Write report.md and report.html about the runs under DIR"
+    )
     return parser
 
 
 def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
-    from runner import launch
+    from runner import launch, report
 
     version.setbase("1.3")
     if arguments.experimental_rerun:
@@ -76,6 +80,9 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     if arguments.config_path:
         hint = "Add your own folder with --config-dir; the project's configs stay."
         raise problem("--config-path", "nothing", f"'{arguments.config_path}'", hint)
+    if arguments.report:
+        print(report.write(report.gather(Path(arguments.report)), Path(arguments.report)))
+        return DONE
     name = arguments.config_name or CONFIG_NAME
     where = {"config_dir": arguments.config_dir, "config_name": name}
     shows = (arguments.help, arguments.hydra_help, arguments.info, arguments.shell_completion)

@@ -163,8 +163,8 @@ def gather(directory: Path) -> Report:
     """
     folders = sorted({path.parent for path in directory.rglob(STATUS)}, key=_natural)
     if not folders:
-        expected = "a directory with runs (a sweep's, or outputs/)"
-        raise problem("--report", expected, f"'{directory}', which has none")
+        hint = "A sweep's directory has some, and so has outputs/."
+        raise problem("--report", "a directory with runs", f"'{directory}', which has none", hint)
     entries = [read(folder, directory) for folder in folders]
     common = set.intersection(*(set(entry.overrides) for entry in entries))
     entries = [

@@ -36,19 +36,27 @@ td:last-child, th:last-child { padding-right: 0; }
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.word { white-space: nowrap; }
 .summary { margin: 1.2rem 0; }
+.summary table { table-layout: fixed; }
+.summary th:nth-child(1) { width: 4rem; }
+.summary th:nth-child(3) { width: 8.5rem; }
+.summary th:nth-child(4) { width: 5.5rem; text-align: right; }
 .summary h3 { margin-top: 1.6rem; }
 .good { color: var(--good); }
 .bad { color: var(--bad); font-weight: 600; }
 article { margin: 0 0 2.2rem; padding-top: .4rem; }
 .checks { margin: .6rem 0; }
-.checks code { white-space: pre-wrap; }
+.checks code { display: inline-block; vertical-align: top; padding-top: .14rem;
+  white-space: pre-wrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-end; margin: .8rem 0; }
 figure { margin: 0; max-width: 100%; }
-figure img { display: block; max-width: 100%; max-height: 24rem; border: 1px solid var(--line); }
+figure img { display: block; max-width: 100%; max-height: 32rem; border: 1px solid var(--line); }
 figcaption { font-size: .8rem; }
 .files { font-size: .85rem; }
 @media (max-width: 36rem) {
   body { padding: 1rem .8rem 3rem; }
+  .summary th:nth-child(1) { width: 3.2rem; }
+  .summary th:nth-child(3) { width: 6.5rem; }
+  .summary th:nth-child(4) { width: 4.2rem; }
   .checks thead { display: none; }
   .checks tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
   .checks td { display: block; border: 0; padding: .05rem 0; }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class Edge(Task):
             between pixels, so a 3×3 detector is always half a pixel off.
         images: how many of the images are drawn, at most.
     """
+
+    showcase: ClassVar[tuple[str, ...]] = ("edge/overview",)
 
     threshold: Annotated[float, Limited(gt=0)] = 0.3
     absolute: bool = False
