@@ -77,7 +77,7 @@ class PerPixelLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take n × c × h × w to n × features × h × w."""
-        y = torch.matmul(self.weight, x.flatten(2)).view(len(x), -1, *x.shape[2:])
+        y = torch.matmul(self.weight, x.flatten(2)).view(len(x), self.out_features, *x.shape[2:])
         return y if self.bias is None else y + self.bias[:, None, None]
 
 

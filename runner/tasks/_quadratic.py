@@ -191,7 +191,8 @@ def lanczos(
     generator = torch.Generator().manual_seed(0)
 
     def unit(w: Tensor) -> Tensor:
-        return w / w.norm(dim=1, keepdim=True)
+        length: Tensor = w.norm(dim=1, keepdim=True)
+        return w / length
 
     def draw() -> Tensor:
         return torch.randn(groups, size, generator=generator, dtype=torch.float64)
@@ -223,9 +224,10 @@ def lanczos(
 
 
 def _orthogonal(w: Tensor, basis: Tensor) -> Tensor:
-    """`w`, groups × size, without its parts along the basis, groups × vectors × size; in place."""
+    """`w`, groups × size, without its parts along the basis, groups × vectors × size."""
     import torch
 
     for _ in range(2):  # the second time takes what rounding left
-        w -= torch.einsum("gks,gk->gs", basis, torch.einsum("gks,gs->gk", basis, w))
+        along: Tensor = torch.einsum("gks,gs->gk", basis, w)
+        w = w - torch.einsum("gks,gk->gs", basis, along)
     return w

@@ -1,0 +1,321 @@
+"""Compare: two stacks, two operators, or one stack on two data must agree within a bound.
+
+The chapter is full of different ways to compute the same: a 1×1 convolution and a dense layer per
+pixel, average pooling and a convolution, two kernels in a row and one. In floating point they
+agree but for rounding; how much that can be follows from the data (`runner.tasks._error_bound`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Limited
+from pydantic import model_validator
+
+from runner.config.errors import ConfigError, problem
+from runner.config.spec import Menu, Spec
+from runner.data import Data
+from runner.geometry import Shape, elements
+from runner.ops import Ops
+from runner.plan import ITEM_BYTES, Plan
+from runner.stack import Stack
+from runner.tasks import Run, Task
+from runner.tasks._error_bound import gradient_bound, output_bound
+from runner.tasks._outputs import SMALL, layer_outputs, numbers, save_outputs, to_numpy
+from runner.tracking import pictures
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+Array = NDArray[Any]
+
+PIECEWISE_LINEAR = ("relu", "leaky_relu", "identity")
+CHANNELS = 4
+"""How many channels are drawn."""
+
+
+class Other(Spec):
+    """What is compared with the run's own stack; what is left out is the run's own.
+
+    Attributes:
+        stack: the other layers.
+        ops: the other operators.
+        data: the other input.
+    """
+
+    stack: Stack | None = None
+    ops: Ops | None = None
+    data: Annotated[Data | None, Menu("runner.data")] = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Other:
+        if self.stack is None and self.ops is None and self.data is None:
+            raise problem("", "a stack, ops or data to compare with", "none of them")
+        return self
+
+
+class Compare(Task):
+    """A comparison.
+
+    Attributes:
+        other: what to compare with.
+        weights: ``own`` draws those of the other stack from the same seed; ``copied`` fills them
+            with the first's, in order, reshaped where the number of elements agrees.
+        bound: how much two outputs may differ, at most; ``auto`` is what rounding can do.
+        gradients: compare too how a fixed random sum of the outputs changes with the input.
+    """
+
+    showcase: ClassVar[tuple[str, ...]] = ("compare/overview",)
+
+    other: Other
+    weights: Literal["own", "copied"] = "own"
+    bound: Literal["auto"] | Annotated[float, Limited(ge=0)] = "auto"
+    gradients: bool = False
+
+    def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
+        """The other must fit together too, and give as many numbers for as many images."""
+        other_stack, other_ops, other = self._other(plan, stack, ops)
+        _check_ops(other_stack, other, other_ops)
+        differs = "data" if self.other.stack is None else "stack.layers"
+        if other.batch != plan.batch:
+            expected = f"{plan.batch} images, as many as data gives"
+            raise problem("task.other.data", expected, str(other.batch))
+        if elements(other.output) != elements(plan.output):
+            raise problem(
+                f"task.other.{differs}",
+                f"{elements(plan.output)} numbers per image, as the first gives ({plan.output})",
+                f"{elements(other.output)} ({other.output})",
+            )
+        if self.weights == "copied" and other.parameters != plan.parameters:
+            raise problem(
+                f"task.other.{differs}",
+                f"{plan.parameters:,} parameters, as the first has, to copy those",
+                f"{other.parameters:,}",
+                "Set bias: false where only one of them has a bias, or task.weights=own.",
+            )
+        if self.gradients:
+            self._check_gradients(plan, other)
+
+    def _check_gradients(self, *plans: Plan) -> None:
+        first, other = plans
+        if first.input != other.input:
+            raise problem(
+                "task.other.data",
+                f"inputs of {first.input}, whose gradients can be compared",
+                f"{other.input}",
+                "Set task.gradients=false.",
+            )
+        for row in (row for plan in plans for row in plan.leaves()):
+            function = getattr(row.layer, "function", "identity")
+            if self.bound == "auto" and function not in PIECEWISE_LINEAR:
+                raise problem(
+                    "task.bound",
+                    f"a number, to compare gradients through the {function} of {row.path}",
+                    "auto",
+                )
+
+    def overhead(self, plan: Plan) -> int:
+        """The other stack, its images, gradients, and the passes in double precision."""
+        shape, _ = self._input(plan)
+        other = plan
+        if self.other.stack is not None:
+            ops = self.other.ops or Ops()
+            path = "task.other.stack.layers"
+            other = self.other.stack.plan(shape, ops, plan.batch, plan.dtype, path)
+        scratch = max((row.scratch for row in other.leaves()), default=0) * other.batch
+        memory = other.memory + ITEM_BYTES[plan.dtype] * scratch
+        memory = memory * max(1, -(-elements(shape) // elements(plan.input)))
+        passes = self.gradients * (plan.memory + memory)
+        if self.bound == "auto":
+            passes += (1 + self.gradients) * max(plan.memory, memory) * 8 // ITEM_BYTES[plan.dtype]
+        return memory + passes + 16 * plan.batch * elements(shape)
+
+    def _input(self, plan: Plan) -> tuple[Shape, int]:
+        """Shape and number of the other images."""
+        if self.other.data is None:
+            return plan.input, plan.batch
+        try:
+            return self.other.data.shape(), self.other.data.count()
+        except ConfigError as error:
+            raise error.under("task.other.data") from None
+
+    def _other(self, plan: Plan, stack: Stack, ops: Ops) -> tuple[Stack, Ops, Plan]:
+        """The other stack, its operators and its plan; problems carry paths under task.other."""
+        shape, count = self._input(plan)
+        ops = self.other.ops or ops
+        if self.other.stack is not None:
+            path = "task.other.stack.layers"
+            return self.other.stack, ops, self.other.stack.plan(shape, ops, count, plan.dtype, path)
+        try:
+            return stack, ops, stack.plan(shape, ops, count, plan.dtype)
+        except ConfigError as error:
+            reason = "; ".join(map(str, error.problems))
+            expected = "images that the stack can take"
+            raise problem("task.other.data", expected, f"{shape}, with {reason}") from None
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """Both outputs, how far they are apart, and whether the bound holds."""
+        other = self._prepare(run)
+        first_outputs, other_outputs = layer_outputs(run), layer_outputs(other)
+        y = next(reversed(first_outputs.values()), run.images.x)
+        other_y = next(reversed(other_outputs.values()), other.images.x)
+        run.outputs.update(first_outputs)
+        run.outputs.update({f"other/{name}": output for name, output in other_outputs.items()})
+        save_outputs(run)
+
+        difference = _difference(y, other_y)
+        bound = self._bound(output_bound, run, other)
+        largest = float(np.abs(difference).max())
+        metrics: dict[str, Any] = {
+            "max_difference": largest,
+            "relative_difference": _relative(difference, y, other_y),
+            "bound": bound,
+            "agrees": largest <= bound,
+        }
+        if self.gradients:
+            metrics |= self._compare_gradients(run, other)
+            metrics["agrees"] &= metrics["gradient_difference"] <= metrics["gradient_bound"]
+        metrics["parameters"] = {"first": run.plan.parameters, "other": other.plan.parameters}
+        metrics["multiply_adds"] = {"first": run.plan.cost, "other": other.plan.cost}
+        if y.size <= SMALL:
+            metrics |= {"output": numbers(y), "other_output": numbers(other_y)}
+        if largest > bound:
+            at = np.unravel_index(np.abs(difference).argmax(), difference.shape)
+            where = ", ".join(map(str, at[1:]))
+            run.notes.append(f"They differ most at [{where}] of image {at[0]}.")
+        self._draw(run, y, other_y, difference)
+        return metrics
+
+    def _bound(self, error: Callable[[Run], Tensor], *runs: Run) -> float:
+        """How much two results may differ: each may be off by its own error."""
+        if self.bound != "auto":
+            return self.bound
+        first, other = (error(run).flatten(1) for run in runs)
+        return float((first + other).max())
+
+    def _prepare(self, run: Run) -> Run:
+        """The other run: its own stack, data, operators and plan, and weights as asked for."""
+        stack, ops, plan = self._other(run.plan, run.stack, run.ops)
+        stack.check_ops(plan, ops, run.dtype, run.device.partition(":")[0])
+        data = self.other.data or run.data
+        other = replace(run, stack=stack, ops=ops, plan=plan, data=data, outputs={}, notes=[])
+        try:
+            _ = other.images
+        except ConfigError as error:
+            raise error.under("task.other") from None
+        if self.weights == "copied":
+            _copy(run, other)
+        return other
+
+    def _compare_gradients(self, run: Run, other: Run) -> dict[str, Any]:
+        """How far apart the gradients are of one random sum of the outputs, and may be."""
+        import torch
+
+        generator = torch.Generator().manual_seed(run.seed)
+        size = (run.plan.batch, elements(run.plan.output))
+        functional = torch.randn(size, generator=generator).to(run.x.device, run.x.dtype)
+        first, second = (_gradient(one, functional) for one in (run, other))
+        run.outputs |= {"gradient": first, "other/gradient": second}
+        bound = self._bound(lambda one: gradient_bound(one, functional), run, other)
+        difference = float(np.abs(_difference(first, second)).max())
+        return {"gradient_difference": difference, "gradient_bound": bound}
+
+    def _draw(self, run: Run, y: Array, other: Array, difference: Array) -> None:
+        """The first image's outputs side by side, and their difference on its own scale."""
+        layout = next((one.shape[1:] for one in (y, other) if one.ndim == 4), None)
+        first, second, apart = (_as_maps(one[0], layout) for one in (y, other, difference))
+        shown = list(zip(first, second, apart, strict=True))[:CHANNELS]
+        scale = pictures.symmetric_scale([first[:CHANNELS], second[:CHANNELS]])
+        own = pictures.symmetric_scale([apart[:CHANNELS]])
+        columns: dict[str, list[Image]] = {"first": [], "other": [], "difference": []}
+        for c, maps in enumerate(shown):
+            channel = f", channel {c}" if len(first) > 1 else ""
+            for (name, panels), values in zip(columns.items(), maps, strict=True):
+                title = "other − first" if name == "difference" else name
+                panels.append(
+                    pictures.signed(values, title + channel, own if name == "difference" else scale)
+                )
+        for name, panels in columns.items():
+            run.tracker.image(f"compare/{name}", pictures.sheet(panels))
+        rows = zip(*columns.values(), strict=True)
+        overview = pictures.sheet([panel for row in rows for panel in row], columns=3)
+        run.tracker.image("compare/overview", overview)
+
+
+def _as_maps(y: Array, layout: tuple[int, ...] | None) -> Array:
+    """One example's numbers as c × h × w: laid out so, or else in rows of sixteen."""
+    flat = y.ravel().astype(np.float64)
+    if layout is not None:
+        return flat.reshape(layout)
+    columns = min(flat.size, 16)
+    rows = -(-flat.size // columns)
+    padded = np.full(rows * columns, np.nan)
+    padded[: flat.size] = flat
+    return padded.reshape(1, rows, columns)
+
+
+def _check_ops(stack: Stack, plan: Plan, ops: Ops) -> None:
+    """Check that the operators can compute the stack on some device; which one is known later.
+
+    Raises:
+        ConfigError: they can't on any; of the CPU's reasons.
+    """
+    try:
+        stack.check_ops(plan, ops, plan.dtype, "cpu")
+    except ConfigError as error:
+        try:
+            stack.check_ops(plan, ops, plan.dtype, "cuda")
+        except ConfigError:
+            raise error from None
+
+
+def _copy(run: Run, other: Run) -> None:
+    """Fill the other model's parameters with the first's, in order.
+
+    Raises:
+        ConfigError: two that don't hold equally many numbers, by name.
+    """
+    import torch
+
+    given, wanted = list(run.model.named_parameters()), list(other.model.named_parameters())
+    for (name, weight), (other_name, other_weight) in zip(given, wanted, strict=False):
+        if weight.numel() != other_weight.numel():
+            raise problem(
+                f"task.other.stack.layers.{other_name}",
+                f"{weight.numel()} numbers, to copy {name} ({_sizes(weight.shape)})",
+                f"{other_weight.numel()} ({_sizes(other_weight.shape)})",
+                "Set task.weights=own, or give the layers the same sizes.",
+            )
+        with torch.no_grad():
+            other_weight.copy_(weight.reshape(other_weight.shape))
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _gradient(run: Run, functional: Tensor) -> Array:
+    """The gradient of Σ functional · output with respect to the input, n × c × h × w."""
+    import torch
+
+    x = run.x.detach().clone().requires_grad_()
+    total = (run.model.eval()(x).flatten(1) * functional).sum()
+    return to_numpy(torch.autograd.grad(total, x)[0])
+
+
+def _difference(y: Array, other: Array) -> Array:
+    """Other minus first in double precision, n × numbers: whatever their layouts."""
+    flat, other_flat = (one.reshape(len(one), -1).astype(np.float64) for one in (y, other))
+    difference: Array = other_flat - flat
+    return difference
+
+
+def _relative(difference: Array, y: Array, other: Array) -> float:
+    """‖other − first‖ / ‖first‖ in the Euclidean norm; of the other where the first is zero."""
+    norms = (float(np.linalg.norm(one.astype(np.float64))) for one in (y, other))
+    return float(np.linalg.norm(difference)) / (next(filter(None, norms), 1.0))
