@@ -49,7 +49,7 @@ class Idx(Labelled):
     def shape(self) -> Shape:
         """One gray channel."""
         self._total()
-        return Shape(1, _SIDE, _SIDE)
+        return self._sized(Shape(1, _SIDE, _SIDE))
 
     def count(self) -> int:
         """As many as `images` says; the files' headers say how many there are."""
@@ -64,7 +64,8 @@ class Idx(Labelled):
         if classes.max() >= len(self.CLASSES):
             expected = f"labels from 0 to {len(self.CLASSES) - 1} in {labels.name}"
             raise problem("folder", expected, str(classes.max()))
-        return Images(x, labels=classes, classes=self.CLASSES, note="gray, 0 background to 1 ink")
+        note = "gray, 0 background to 1 ink"
+        return Images(self._resized(x), labels=classes, classes=self.CLASSES, note=note)
 
     def _total(self) -> int:
         """How many images there are; the sizes in both headers are checked."""

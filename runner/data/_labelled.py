@@ -1,13 +1,20 @@
-"""What the sources of labelled images share: which of their images to take."""
+"""What the sources of labelled images share: which of their images to take, and how large."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
 from pydantic import Field as Limited
+from pydantic import model_validator
 
 from runner.config.errors import problem
+from runner.config.spec import Size
 from runner.data import Data
+from runner.data._fields import LONGEST
+from runner.geometry import Shape
 
 
 class Labelled(Data):
@@ -16,10 +23,19 @@ class Labelled(Data):
     Attributes:
         start: the first image, counted from 0.
         images: how many; null for all from `start` on.
+        resize: height and width afterwards, or one number for both; null as they are. Bilinear;
+            where it shrinks, over as many pixels as one replaces.
     """
 
     start: Annotated[int, Limited(ge=0, le=2**31 - 1)] = 0
     images: Annotated[int, Limited(ge=1, le=2**31 - 1)] | None = 16
+    resize: Size | None = None
+
+    @model_validator(mode="after")
+    def _sane(self) -> Labelled:
+        if self.resize and max(self.resize) > LONGEST:
+            raise problem("resize", f"sides of at most {LONGEST}", str(list(self.resize)))
+        return self
 
     def _range(self, total: int) -> range:
         """The images to take out of `total`.
@@ -34,3 +50,16 @@ class Labelled(Data):
             expected = f"at most {left}, the images from {self.start} to {total - 1}"
             raise problem("images", expected, str(self.images), "null takes all of them.")
         return range(self.start, self.start + (self.images or left))
+
+    def _sized(self, shape: Shape) -> Shape:
+        """The shape after `resize`."""
+        return Shape(shape.channels, *self.resize) if self.resize else shape
+
+    def _resized(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Images of one channel, n × 1 × h × w, after `resize`."""
+        if self.resize is None or self.resize == x.shape[2:]:
+            return x
+        size, bilinear = self.resize[::-1], PIL.Image.Resampling.BILINEAR
+        planes = (PIL.Image.fromarray(plane.astype(np.float32)) for plane in x[:, 0])
+        resized = [np.asarray(plane.resize(size, bilinear), dtype=np.float64) for plane in planes]
+        return np.stack(resized)[:, None].clip(0, 1)

@@ -17,7 +17,7 @@ _TOTAL = 1797
 
 
 class Digits(Labelled):
-    """Digits of 8 × 8 pixels with 17 levels, and which digit each is; `Labelled` says which."""
+    """Digits of 8 × 8 pixels with 17 levels, and which each is; the fields are `Labelled`'s."""
 
     @model_validator(mode="after")
     def _there(self) -> Digits:
@@ -27,7 +27,7 @@ class Digits(Labelled):
     def shape(self) -> Shape:
         """One gray channel."""
         sklearn_file("kind", "data", "digits.csv.gz")
-        return Shape(1, 8, 8)
+        return self._sized(Shape(1, 8, 8))
 
     def count(self) -> int:
         """As many as `images` says."""
@@ -39,7 +39,7 @@ class Digits(Labelled):
         # A line is 64 pixels from 0 to 16, row by row, and the label.
         lines = np.loadtxt(file, delimiter=",", skiprows=self.start, max_rows=self.count(), ndmin=2)
         return Images(
-            lines[:, :64].reshape(-1, 1, 8, 8) / 16,
+            self._resized(lines[:, :64].reshape(-1, 1, 8, 8) / 16),
             labels=lines[:, 64].astype(np.int64),
             classes=tuple("0123456789"),
             note="gray, 0 paper to 1 ink",

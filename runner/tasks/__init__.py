@@ -146,6 +146,17 @@ class Task(Kind, ABC):
             ConfigError: the images don't suit the task; paths are those of the config.
         """
 
+    def reached(self, directory: Path) -> int:
+        """The step up to which a checkpoint in a run's directory goes, when that run is resumed.
+
+        Returns:
+            The step, or 0 when there is no checkpoint and the task will start anew.
+
+        Raises:
+            ConfigError: the checkpoint is damaged.
+        """
+        return 0
+
     @abstractmethod
     def run(self, run: Run) -> dict[str, Any]:
         """Do it.

@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from runner.config.errors import problem
 from runner.config.spec import Spec
+from runner.plan import Plan
 
 if TYPE_CHECKING:
     import torch
@@ -61,3 +62,22 @@ class Optimizer(Spec):
         trainable = [p for p in parameters if p.requires_grad]
         optimizer: optim.Optimizer = kinds[self.name](trainable, **options)
         return optimizer
+
+
+class Diverged(RuntimeError):
+    """Learning was stopped because the loss grew without bound."""
+
+
+def check_trainable(plan: Plan) -> None:
+    """There must be something to learn.
+
+    Raises:
+        ConfigError: no layer has weights that may change.
+    """
+    if not any(row.parameters and getattr(row.layer, "trainable", False) for row in plan.leaves()):
+        raise problem(
+            "stack.layers",
+            "at least one trainable layer with weights",
+            "none",
+            "Add a conv layer such as {kind: conv, channels: 1, kernel: 3}.",
+        )

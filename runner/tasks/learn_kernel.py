@@ -6,7 +6,6 @@ output, and its own kernels come out like the target.
 
 from __future__ import annotations
 
-import io
 from math import isfinite
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -14,17 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field as Limited
 
-from runner.config.errors import problem
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
+from runner.tasks._checkpoint import save_weights
 from runner.tasks._film import Film
-from runner.tasks._optimizer import Optimizer
+from runner.tasks._optimizer import Diverged, Optimizer, check_trainable
 from runner.tasks._outputs import layer_outputs, numbers, to_numpy
 from runner.tasks._quadratic import stable_learning_rate
 from runner.tasks._target import Target, only_conv
-from runner.tracking.directory import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,15 +54,7 @@ class LearnKernel(Task):
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """There must be something to learn, and target and stack must give the same shape."""
-        if not any(
-            row.parameters and getattr(row.layer, "trainable", False) for row in plan.leaves()
-        ):
-            raise problem(
-                "stack.layers",
-                "at least one trainable layer with weights",
-                "none",
-                "Add a conv layer such as {kind: conv, channels: 1, kernel: 3}.",
-            )
+        check_trainable(plan)
         self.target.check(plan, stack)
 
     def run(self, run: Run) -> dict[str, Any]:
@@ -80,7 +70,9 @@ class LearnKernel(Task):
         try:
             losses = self._learn(run, model, x, wanted, film)
         finally:
-            save_weights(run, model)  # also what was learned until an interruption
+            save_weights(
+                run.directory, model.state_dict()
+            )  # also what was learned until an interruption
         if film.frames:
             run.tracker.image("kernel/forming", film.sheet())
         run.outputs.update(layer_outputs(run))
@@ -155,16 +147,3 @@ class LearnKernel(Task):
         if self.optimizer.lr < limit:
             return f"{lr} is below the largest stable learning rate, {limit:.4g}."
         return f"{lr} is above the largest stable learning rate here, 2/λmax = {limit:.4g}."
-
-
-class Diverged(RuntimeError):
-    """Learning was stopped because the loss grew without bound."""
-
-
-def save_weights(run: Run, model: nn.Module) -> None:
-    """Write ``weights.pt``: the state dict, tensors only."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save({key: value.cpu() for key, value in model.state_dict().items()}, buffer)
-    write_atomically(run.directory / "weights.pt", buffer.getvalue())

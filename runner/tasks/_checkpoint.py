@@ -1,0 +1,94 @@
+"""What a task writes down so that it can be killed: everything it needs to go on, and a checksum.
+
+A checkpoint is ``checkpoint.pt`` with ``checkpoint.pt.sha256`` beside it, in the form that
+``sha256sum --check`` reads. It holds tensors and plain types alone, and is read as such, so that
+a file from elsewhere can't run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.config.errors import ConfigError, problem
+from runner.tracking.directory import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+FORMAT = 1
+"""Of the checkpoint's content; raised when it changes."""
+
+
+def save_weights(directory: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write ``weights.pt``: a state dict, tensors only, on the CPU."""
+    write_atomically(directory / WEIGHTS, _packed({k: w.cpu() for k, w in weights.items()}))
+
+
+def save_checkpoint(directory: Path, content: Mapping[str, Any]) -> None:
+    """Write ``checkpoint.pt`` and its checksum, so that at any moment the two on disk agree.
+
+    Two files can't be replaced in one step. So the checksum file first names the new content and
+    the old, then the content is replaced, then the old checksum is dropped.
+    """
+    packed = _packed({"format": FORMAT, **content})
+    path, sums = directory / CHECKPOINT, _sums(directory)
+    line = f"{hashlib.sha256(packed).hexdigest()}  {CHECKPOINT}\n"
+    before = sums.read_text() if sums.exists() else ""
+    write_atomically(sums, (line + before).encode())
+    write_atomically(path, packed)
+    write_atomically(sums, line.encode())
+
+
+def load_checkpoint(directory: Path, device: str = "cpu") -> dict[str, Any] | None:
+    """Read the checkpoint of a run's directory.
+
+    Returns:
+        Its content, or None where there is none.
+
+    Raises:
+        ConfigError: it is damaged; the path is the file's.
+    """
+    import torch
+
+    path, sums = directory / CHECKPOINT, _sums(directory)
+    if not path.exists():
+        return None
+    packed = path.read_bytes()
+    if not sums.exists():
+        raise _damaged(path, f"its checksum in {sums.name}", "no such file")
+    digest = hashlib.sha256(packed).hexdigest()
+    known = [line.partition(" ")[0] for line in sums.read_text(errors="replace").splitlines()]
+    if digest not in known:
+        expected = f"the content whose SHA-256 {sums.name} has ({known[0][:12] if known else ''}…)"
+        raise _damaged(path, expected, f"{len(packed):,} bytes with {digest[:12]}…")
+    try:
+        content = torch.load(io.BytesIO(packed), map_location=device, weights_only=True)
+    except Exception as error:  # whatever an unpickler can trip over
+        lines = str(error).splitlines() or [""]
+        raise _damaged(path, "tensors and plain types", lines[0]) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise _damaged(path, f"a checkpoint of format {FORMAT}", f"format {found}")
+    return dict(content)
+
+
+def _sums(directory: Path) -> Path:
+    return directory / f"{CHECKPOINT}.sha256"
+
+
+def _packed(content: Mapping[str, Any]) -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    return buffer.getvalue()
+
+
+def _damaged(path: Path, expected: str, got: str) -> ConfigError:
+    hint = f"Put a good copy there, or start over without it: remove {path.name}."
+    return problem(str(path), expected, got, hint)

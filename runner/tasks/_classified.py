@@ -1,0 +1,139 @@
+"""Pictures of what a classifier learned, how, and what it gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from runner.tasks import Run
+from runner.tasks._outputs import channel_titles, to_numpy
+from runner.tracking import charts, pictures
+
+Array = NDArray[np.floating[Any]]
+
+MOST = 32
+"""Filters and feature maps that are drawn."""
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Images, what they are, and what they are taken for.
+
+    Attributes:
+        x: n × c × h × w.
+        labels: their classes, n integers.
+        probabilities: n × classes.
+        classes: names of the classes.
+    """
+
+    x: Array
+    labels: NDArray[np.int64]
+    probabilities: Array
+    classes: Sequence[str]
+
+    @property
+    def taken_for(self) -> NDArray[np.int64]:
+        """The most probable class of each image."""
+        found: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return found
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """How often each class, a row, was taken for each, a column."""
+        counts = np.zeros((len(self.classes),) * 2, dtype=np.int64)
+        np.add.at(counts, (self.labels, self.taken_for), 1)
+        return counts
+
+    def draw(self, run: Run, most: int) -> None:
+        """The confusion matrix, and the `most` mistakes that are the surest of themselves."""
+        wrong = np.flatnonzero(self.taken_for != self.labels)
+        title = f"{len(wrong)} of {len(self.labels)} test images taken for another class"
+        run.tracker.image(
+            "classify/confusion", charts.confusion(self.confusion, self.classes, title)
+        )
+        if len(wrong):
+            surest = np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")
+            panels = [self._mistake(i) for i in wrong[surest][:most]]
+            columns = min(len(panels), 5)
+            run.tracker.image("classify/misclassified", pictures.sheet(panels, columns))
+
+    def _mistake(self, i: int) -> Image:
+        found = self.taken_for[i]
+        true, taken = self.classes[self.labels[i]], self.classes[found]
+        sure = f"{self.probabilities[i, found]:.0%}"
+        return pictures.photograph(self.x[i], f"{true}, taken for {taken} ({sure})")
+
+
+def curves(history: Mapping[str, Sequence[float]], best: int) -> Image:
+    """Loss and accuracy by epoch, of training and of validation."""
+    epochs = range(1, len(history["val/loss"]) + 1)
+    names = {"training": "train", "validation": "val"}
+    marked = f"the best weights are those of epoch {best}"
+    panels = [
+        charts.lines(
+            {name: history[f"{part}/{what}"] for name, part in names.items()},
+            f"{what}: {marked}" if what == "loss" else what,
+            "epoch",
+            label,
+            x=epochs,
+            log=what == "loss",
+        )
+        for what, label in (("loss", "cross-entropy"), ("accuracy", "share of images"))
+    ]
+    return pictures.sheet(panels, columns=2)
+
+
+def draw_first_layer(run: Run, found: Classified) -> None:
+    """The first conv layer's filters, and what they make of the first test image."""
+    from runner.modules import Conv2d
+
+    named = run.model.named_modules()
+    name, module = next(((n, m) for n, m in named if isinstance(m, Conv2d)), (None, None))
+    if name is None or module is None:
+        return
+    weight = to_numpy(module.effective_kernel())
+    run.tracker.image(f"filters/{name}", _filters(run, name, weight))
+    run.tracker.histogram(f"weights/{name}", weight)
+    maps = _output_of(run, module, found.x[:1])[0]
+    scale = pictures.symmetric_scale([maps])
+    titles = channel_titles(run, name, len(maps))[:MOST]
+    panels = [pictures.signed(y, t, scale) for t, y in zip(titles, maps, strict=False)]
+    label = found.classes[found.labels[0]]
+    example = pictures.photograph(found.x[0], f"a test image: {label}")
+    run.tracker.image(f"maps/{name}", pictures.sheet([example, *panels]))
+
+
+def _filters(run: Run, name: str, weight: Array) -> Image:
+    """Filters on one scale: side by side, or with several input channels, a row for each."""
+    outputs, inputs = weight.shape[:2]
+    scale = pictures.symmetric_scale([weight])
+    titles = channel_titles(run, name, outputs)
+    if inputs == 1:
+        shown = zip(titles[:MOST], weight[:, 0], strict=False)
+        return pictures.sheet([pictures.signed(w, title, scale) for title, w in shown])
+    across = min(inputs, 8)
+    panels = [
+        pictures.signed(weight[o, i], f"{titles[o]}, in {i}", scale)
+        for o in range(min(outputs, 8))
+        for i in range(across)
+    ]
+    return pictures.sheet(panels, columns=across)
+
+
+def _output_of(run: Run, module: Any, x: Array) -> Array:
+    """What a module gives when the model sees images."""
+    import torch
+
+    kept: list[Array] = []
+    hook = module.register_forward_hook(lambda _module, _x, y: kept.append(to_numpy(y)))
+    try:
+        with torch.no_grad():
+            run.model.eval()(torch.from_numpy(x).to(run.x))
+    finally:
+        hook.remove()
+    return kept[0]
