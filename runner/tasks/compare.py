@@ -25,7 +25,7 @@ from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._error_bound import gradient_bound, output_bound
-from runner.tasks._outputs import SMALL, layer_outputs, numbers, save_outputs, to_numpy
+from runner.tasks._outputs import layer_outputs, numbers, save_outputs, to_numpy
 from runner.tracking import pictures
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 PIECEWISE_LINEAR = ("relu", "leaky_relu", "identity")
+PRINTED = 64
+"""Outputs of at most so many numbers are metrics, so that `expect` can compare them."""
 CHANNELS = 4
 """How many channels are drawn."""
 
@@ -182,7 +184,7 @@ class Compare(Task):
             metrics["agrees"] &= metrics["gradient_difference"] <= metrics["gradient_bound"]
         metrics["parameters"] = {"first": run.plan.parameters, "other": other.plan.parameters}
         metrics["multiply_adds"] = {"first": run.plan.cost, "other": other.plan.cost}
-        if y.size <= SMALL:
+        if y.size <= PRINTED:
             metrics |= {"output": numbers(y), "other_output": numbers(other_y)}
         if largest > bound:
             at = np.unravel_index(np.abs(difference).argmax(), difference.shape)
