@@ -171,6 +171,13 @@ class Plan:
         needed = factor * (self.memory + scratch) + loaded + overhead
         if needed <= limit:
             return
+        if 2 * overhead > needed:
+            raise problem(
+                "data",
+                f"an input for which the task fits into memory_limit_gib ({readable_bytes(limit)})",
+                f"{readable_bytes(needed)}, most of it the task's own, for inputs of {self.input}",
+                "Use smaller sizes, or raise memory_limit_gib.",
+            )
         many = f" × batch {self.batch}" if self.batch > 1 else ""
         path, held, what = "data", "", f"{self.input} inputs"
         largest = max(self.leaves(), key=self.bytes, default=None)

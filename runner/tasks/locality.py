@@ -1,0 +1,197 @@
+"""Locality: a convolution is a dense layer with few weights (the book, 6.1.2 and 6.1.3).
+
+A dense layer from image to image has a weight for each pair of an output and a pixel,
+W[o, i', j', c, k, l]. Written by the offset from the output's own place, V[i, j, a, b] =
+W[i, j, i + a, j + b], two properties leave a convolution's few weights: translation invariance, V
+is the same for all (i, j); and locality, V is zero but for few offsets (a, b).
+
+The task builds the whole matrix of any affine stack by pushing single ones through it, multiplies
+with it, and looks for both properties.
+"""
+
+from __future__ import annotations
+
+from math import ceil, prod, sqrt
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from PIL.Image import Image
+
+from runner.config.spec import Count, Spec
+from runner.geometry import elements
+from runner.ops import Ops
+from runner.plan import ITEM_BYTES, Plan
+from runner.stack import Stack
+from runner.tasks import Run, Task
+from runner.tasks._dense import Array, Places, Weights
+from runner.tasks._outputs import SMALL, numbers, to_numpy
+from runner.tasks._rounding import bounds
+from runner.tracking import charts, pictures
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BATCH = 64
+"""Inputs that are pushed through the stack at once."""
+ZERO = 32
+"""Weights of fewer units of rounding than this, beside the largest, count as none."""
+
+
+class Budget(Spec):
+    """An image and a layer whose weights are counted (the book, 6.1).
+
+    Attributes:
+        height: of the image.
+        width: of the image.
+        units: outputs of a small dense layer.
+        radius: Δ: offsets beyond it have no weight.
+    """
+
+    height: Count = 1000
+    width: Count = 1000
+    units: Count = 1000
+    radius: Count = 10
+
+    def weights(self) -> dict[str, int]:
+        """Of the layers of 6.1, in the book's own formulas: 2h · 2w offsets, and 4Δ² of them."""
+        pixels = self.height * self.width
+        return {
+            "dense": pixels * self.units,
+            "image_to_image": pixels**2,
+            "translation_invariant": 2 * self.height * 2 * self.width,
+            "local": 4 * self.radius**2,
+        }
+
+
+class Locality(Task):
+    """A stack as one dense layer.
+
+    Attributes:
+        budget: what to count weights for; the default is the book's image of a megapixel.
+    """
+
+    showcase: ClassVar[tuple[str, ...]] = ("locality/blocks", "locality/matrix", "locality/budget")
+
+    budget: Budget = Budget()
+
+    def overhead(self, plan: Plan) -> int:
+        """The matrix, its magnitudes and its picture in double precision, a batch of impulses."""
+        matrix = 8 * elements(plan.output) * elements(plan.input)
+        held = sum(elements(row.output) + row.workspace + row.scratch for row in plan.leaves())
+        return 4 * matrix + BATCH * ITEM_BYTES[plan.dtype] * (elements(plan.input) + held)
+
+    def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
+        """Outputs must have places on the image, a whole number of pixels apart."""
+        Places.of(plan)
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """The matrix, whether it gives the stack's output, and its two properties."""
+        import torch
+
+        metrics: dict[str, Any] = {
+            "affine": True,
+            "matrix_shape": [elements(run.plan.output), elements(run.plan.input)],
+        }
+        budget = self.budget.weights()
+        run.tracker.image("locality/budget", self._budget_chart(budget))
+        deviation, allowed = affinity(run)
+        if not deviation <= allowed:  # also where it is not a number
+            run.notes.append(
+                "The stack is not affine: f(u) + f(v) and f(u + v) + f(0) differ by "
+                f"{deviation:.3g} for random u and v; no matrix gives its output."
+            )
+            return {**metrics, "affine": False, "budget": budget}
+        matrix, constant = dense(run)
+        run.outputs |= {"locality/matrix": matrix, "locality/constant": constant}
+        largest = float(max(np.abs(matrix).max(), np.abs(constant).max()))
+        zero = ZERO * torch.finfo(run.x.dtype).eps * largest
+        weights = Weights(matrix, Places.of(run.plan), zero, allowed)
+        metrics |= agreement(run, matrix, constant) | weights.metrics()
+        if matrix.size <= SMALL:
+            metrics["matrix"] = numbers(matrix)
+        if "translation_invariant" not in metrics:
+            run.notes.append("Only one output sees no padding: there is none to compare it with.")
+        self._draw(run, weights)
+        return {**metrics, "budget": budget}
+
+    def _draw(self, run: Run, weights: Weights) -> None:
+        scale = float(np.abs(weights.matrix).max()) or 1.0
+        h, w = weights.matrix.shape
+        title = f"W: a row for each of {h} outputs, a column for each of {w} pixels"
+        run.tracker.image("locality/matrix", pictures.signed(weights.matrix, title, scale))
+        title = "V: a block for each output, its weights over the image"
+        run.tracker.image("locality/blocks", pictures.signed(weights.blocks(), title, scale))
+
+    def _budget_chart(self, weights: dict[str, int]) -> Image:
+        image = f"an image of {self.budget.height}×{self.budget.width}"
+        names = {
+            "dense": f"to {self.budget.units}\nunits",
+            "image_to_image": "to an\nimage",
+            "translation_invariant": "translation\ninvariant",
+            "local": f"and local,\nΔ = {self.budget.radius}",
+        }
+        named = {names[key]: count for key, count in weights.items()}
+        return charts.bars(named, f"Weights of a layer from {image}", "weights", log=True)
+
+
+def affinity(run: Run) -> tuple[float, float]:
+    """How far a stack is from affine: f(u) + f(v) − f(u + v) − f(0) for random u and v.
+
+    Returns:
+        Its largest magnitude, and what rounding explains.
+    """
+    import torch
+
+    u, v = torch.randn(2, *run.plan.input.dims, generator=run.generator).to(run.x)
+    x = torch.stack([u, v, u + v, torch.zeros_like(u)])
+    y, peaks = push(run, x)
+    return float(np.abs(y[0] + y[1] - y[2] - y[3]).max()), bounds(run.model, x, peaks)[-1]
+
+
+def dense(run: Run) -> tuple[Array, Array]:
+    """The matrix and the constant of an affine stack, by its answers to impulses.
+
+    Returns:
+        W, outputs × inputs, and b: f(x) = W · x + b with everything flat.
+    """
+    import torch
+
+    shape = run.plan.input.dims
+    n = prod(shape)
+    constant, _ = push(run, torch.zeros_like(run.x[:1]))
+    matrix = np.empty((elements(run.plan.output), n))
+    with run.progress(ceil(n / BATCH), "impulses") as advance:
+        for start in range(0, n, BATCH):
+            stop = min(start + BATCH, n)
+            impulses = torch.eye(n)[start:stop].reshape(-1, *shape).to(run.x)
+            answers, _ = push(run, impulses)
+            matrix[:, start:stop] = (answers - constant).T
+            advance(f"{stop} of {n}")
+    return matrix, constant[0]
+
+
+def agreement(run: Run, matrix: Array, constant: Array) -> dict[str, Any]:
+    """The matrix's product with the images against the stack's output, relative to its largest."""
+    error = allowed = largest = 0.0
+    # Every weight in a row is off by as much as an output is: what they add up to is also random.
+    terms = 1 + int((matrix != 0).sum(axis=1).max())
+    for start in range(0, len(run.x), BATCH):
+        x = run.x[start : start + BATCH]
+        y, peaks = push(run, x)
+        product = to_numpy(x).reshape(len(x), -1).astype(np.float64) @ matrix.T + constant
+        error = max(error, float(np.abs(y - product).max()))
+        largest = max(largest, float(np.abs(y).max()))
+        allowed = max(allowed, sqrt(terms) * bounds(run.model, x, peaks)[-1])
+    return {"agrees": error <= allowed, "dense_error": error / largest if largest else error}
+
+
+def push(run: Run, x: Tensor) -> tuple[Array, list[float]]:
+    """Outputs for inputs n × c × h × w, flat and in double precision, and each layer's peak."""
+    import torch
+
+    peaks = []
+    with torch.no_grad():
+        for layer in run.model.eval():
+            x = layer(x)
+            peaks.append(float(x.abs().max()))
+    return to_numpy(x).reshape(len(x), -1).astype(np.float64), peaks
