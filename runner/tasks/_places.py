@@ -1,4 +1,4 @@
-"""Positions written in YAML: ``[[row, column], …]``."""
+"""Positions and regions of images, as YAML writes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from runner.config.errors import describe, problem
-from runner.config.spec import LARGEST
+from runner.config.spec import LARGEST, integers, refuse
 
 MOST = 1000
 """Positions in one list."""
@@ -32,3 +32,20 @@ def _is_index(value: object) -> bool:
 
 Places = Annotated[tuple[tuple[int, int], ...], BeforeValidator(_places)]
 """``[[0, 1], [2, 0]]``: rows and columns, from 0."""
+
+REGION = "[top, left, height, width]"
+
+
+def _region(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        refuse(REGION, describe(value))
+    top, left, height, width = integers(value, (4,), 0, REGION)
+    if min(height, width) < 1:
+        refuse(f"{REGION}, height and width at least 1", describe(list(value)))
+    return (top, left, height, width)
+
+
+Region = Annotated[tuple[int, int, int, int], BeforeValidator(_region)]
+"""``[top, left, height, width]``, in pixels."""
