@@ -130,10 +130,12 @@ def _bounding(module: nn.Module, row: Row, gradient: bool) -> tuple[nn.Module, i
             return module, FUNCTION_TERMS
         case nn.Flatten() | nn.Dropout():
             return module, 0
+        case nn.Identity() | nn.ReLU():
+            return nn.Identity(), 0
     slope, offset = _line(module, row)
     line = nn.Identity()
     line.register_forward_hook(lambda *given: offset + slope * given[-1])
-    return line, 0 if (slope, offset) == (1, 0) else FUNCTION_TERMS
+    return line, FUNCTION_TERMS
 
 
 def _bounding_pool(module: Pool2d, row: Row, gradient: bool) -> tuple[nn.Module, int]:
@@ -167,7 +169,7 @@ def _line(module: nn.Module, row: Row) -> tuple[float, float]:
     from torch import nn
 
     match module:
-        case nn.Identity() | nn.ReLU() | nn.ELU() | nn.Tanh():
+        case nn.ELU() | nn.Tanh():
             return 1, 0
         case nn.LeakyReLU():
             return max(1, module.negative_slope), 0

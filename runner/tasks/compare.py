@@ -29,7 +29,6 @@ from runner.tasks._outputs import layer_outputs, numbers, save_outputs, to_numpy
 from runner.tracking import pictures
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
 Array = NDArray[Any]
@@ -37,7 +36,7 @@ Array = NDArray[Any]
 PIECEWISE_LINEAR = ("relu", "leaky_relu", "identity")
 PRINTED = 64
 """Outputs of at most so many numbers are metrics, so that `expect` can compare them."""
-CHANNELS = 4
+CHANNELS = 3
 """How many channels are drawn."""
 
 
@@ -190,7 +189,7 @@ class Compare(Task):
             at = np.unravel_index(np.abs(difference).argmax(), difference.shape)
             where = ", ".join(map(str, at[1:]))
             run.notes.append(f"They differ most at [{where}] of image {at[0]}.")
-        self._draw(run, y, other_y, difference)
+        self._draw(run, other, y, other_y, difference)
         return metrics
 
     def _bound(self, error: Callable[[Run], Tensor], *runs: Run) -> float:
@@ -227,26 +226,35 @@ class Compare(Task):
         difference = float(np.abs(_difference(first, second)).max())
         return {"gradient_difference": difference, "gradient_bound": bound}
 
-    def _draw(self, run: Run, y: Array, other: Array, difference: Array) -> None:
+    def _draw(self, run: Run, other: Run, y: Array, other_y: Array, difference: Array) -> None:
         """The first image's outputs side by side, and their difference on its own scale."""
-        layout = next((one.shape[1:] for one in (y, other) if one.ndim == 4), None)
-        first, second, apart = (_as_maps(one[0], layout) for one in (y, other, difference))
-        shown = list(zip(first, second, apart, strict=True))[:CHANNELS]
-        scale = pictures.symmetric_scale([first[:CHANNELS], second[:CHANNELS]])
-        own = pictures.symmetric_scale([apart[:CHANNELS]])
-        columns: dict[str, list[Image]] = {"first": [], "other": [], "difference": []}
-        for c, maps in enumerate(shown):
-            channel = f", channel {c}" if len(first) > 1 else ""
-            for (name, panels), values in zip(columns.items(), maps, strict=True):
-                title = "other − first" if name == "difference" else name
-                panels.append(
-                    pictures.signed(values, title + channel, own if name == "difference" else scale)
-                )
-        for name, panels in columns.items():
+        layout = next((one.shape[1:] for one in (y, other_y) if one.ndim == 4), None)
+        maps = [_as_maps(one[0], layout)[:CHANNELS] for one in (y, other_y, difference)]
+        scale = pictures.symmetric_scale(maps[:2])
+        scales = (scale, scale, pictures.symmetric_scale(maps[2:]))
+        last = "difference" if difference[0].any() else "difference: none"
+        titles = (f"first{_by(run.plan)}", f"other{_by(other.plan)}", last)
+        columns = []
+        for name, title, values, one in zip(
+            ("first", "other", "difference"), titles, maps, scales, strict=True
+        ):
+            many = len(values) > 1
+            panels = [
+                pictures.signed(channel, f"{title}, channel {c}" if many else title, one)
+                for c, channel in enumerate(values)
+            ]
             run.tracker.image(f"compare/{name}", pictures.sheet(panels))
-        rows = zip(*columns.values(), strict=True)
-        overview = pictures.sheet([panel for row in rows for panel in row], columns=3)
-        run.tracker.image("compare/overview", overview)
+            columns.append(panels)
+        rows = [panel for row in zip(*columns, strict=True) for panel in row]
+        run.tracker.image("compare/overview", pictures.sheet(rows, columns=3))
+
+
+def _by(plan: Plan) -> str:
+    """The last layer and its operator, for a title."""
+    if not plan.rows:
+        return ""
+    row = plan.rows[-1]
+    return f": {row.name} ({row.op})" if row.op else f": {row.name}"
 
 
 def _as_maps(y: Array, layout: tuple[int, ...] | None) -> Array:
