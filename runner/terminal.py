@@ -42,6 +42,13 @@ class Terminal:
         wrap = whole or not self.console.is_terminal
         self.console.print(Text(text, style=style), soft_wrap=wrap)
 
+    def _indented(self, text: str, style: str, spaces: int) -> None:
+        """A line of text, every line of it indented where it is broken to fit a terminal."""
+        if self.console.is_terminal:
+            self.console.print(Padding(Text(text, style=style), (0, 0, 0, spaces)))
+        else:
+            self.line(" " * spaces + text)
+
     def _table(self, table: Table) -> None:
         """A table; when piped, without the spaces that fill up its last column."""
         if self.console.is_terminal:
@@ -125,9 +132,9 @@ class Terminal:
         self.console.print(Text.assemble((verdict, style), time), soft_wrap=True)
         single = [f"{k} {compact(v)}" for k, v in metrics.items() if isinstance(v, int | float)]
         if single:
-            self.line("     " + "  ".join(single))
+            self._indented("  ".join(single), "", 5)
         for reason in entry.reasons:
-            self.line(f"     {reason}", "red")
+            self._indented(reason, "red", 5)
 
     def report(self, report: Report) -> None:
         """How a sweep over experiments went."""
@@ -135,7 +142,7 @@ class Terminal:
         self.line(f"{headline(report)} ({duration(report.seconds)})", "bold")
         for entry in report.entries:
             if entry.verdict == FAILS:
-                self.line(f"  {entry.name}: {'; '.join(entry.reasons)}", "red")
+                self._indented(f"{entry.name}: {'; '.join(entry.reasons)}", "red", 2)
 
     def where(self, directory: Path, tensorboard: bool, report: Path | None = None) -> None:
         """Where the results are, and how to look at them."""

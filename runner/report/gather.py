@@ -151,8 +151,10 @@ def tally(entries: Sequence[Entry]) -> str:
     """How many hold, and how many are anything else."""
     verdicts = [entry.verdict for entry in entries]
     parts = [f"{verdicts.count(HOLDS)} of {len(verdicts)} hold"]
-    others = dict.fromkeys(verdict for verdict in verdicts if verdict != HOLDS)
-    return ", ".join(parts + [f"{verdicts.count(other)} {other}" for other in others])
+    for other in dict.fromkeys(verdict for verdict in verdicts if verdict != HOLDS):
+        count = verdicts.count(other)
+        parts.append(f"{count} {other if count == 1 else other.replace('does', 'do')}")
+    return ", ".join(parts)
 
 
 def gather(directory: Path) -> Report:

@@ -33,7 +33,7 @@ def _summary(section: Section) -> str:
 
 def _entry(entry: Entry) -> Iterator[str]:
     yield f'<a id="{anchor(entry)}"></a>'
-    yield f"### {entry.section} {_text(title(entry))}"
+    yield f"### {_text(f'{entry.section} {title(entry)}')}"
     if entry.answer:
         yield _text(entry.answer)
     yield f"**{_text(entry.verdict)}** · {_text(entry.name)} · {duration(entry.seconds)}"

@@ -45,7 +45,8 @@ def title(entry: Entry) -> str:
 
 def anchor(entry: Entry) -> str:
     """What a link to a run's part of the report leads to."""
-    return "run-" + re.sub(r"[^A-Za-z0-9]+", "-", entry.folder)
+    # What isn't a letter or digit becomes its code, so that no two folders share an anchor.
+    return "run-" + re.sub(r"[^A-Za-z0-9]", lambda match: f"-{ord(match[0]):x}-", entry.folder)
 
 
 def caption(picture: str) -> str:

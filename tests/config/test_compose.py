@@ -336,6 +336,59 @@ def test_jobs_of_a_sweep() -> None:
             composer.jobs_of_sweep(["seed=range(3,3)"])
 
 
+def test_globs_reach_into_nested_folders(tmp_path: Path) -> None:
+    empty = "# @package _global_\n"
+    names = ["own/deep/a", "own/b", "own/b2", "top", "own/1e5", "own/it's, two", "own/null"]
+    mine = folder(tmp_path, **{f"experiment__{n.replace('/', '__')}": empty for n in names})
+    with Composer(mine) as composer:
+
+        def chosen(glob: str) -> list[str]:
+            jobs = composer.jobs_of_sweep([f"experiment={glob}"])
+            found = [composer.compose(words) for words in jobs]
+            assert not [one.problems for one in found if one.problems]
+            return [one.config.hydra.runtime.choices.experiment for one in found]
+
+        def listed(glob: str) -> list[str]:
+            """As `chosen`, without composing."""
+            jobs = composer.jobs_of_sweep([f"experiment={glob}"])
+            return [word.removeprefix("experiment=") for (word,) in jobs]
+
+        # A star stands for any characters, slashes too; what is quoted is still a name.
+        assert chosen("glob(own/*)") == sorted(name for name in names if name != "top")
+        assert chosen("glob(own/b?)") == ["own/b2"]
+        assert chosen("glob([top,*/b])") == ["own/b", "top"]
+        assert chosen("glob(own/*,exclude=[*deep*,own/b*,own/1*,*it*])") == ["own/null"]
+        everything = listed("glob(**)")
+        assert listed("glob(*)") == everything
+        assert {"6_2/corr2d", "own/deep/a", "top"} <= set(everything)
+        assert len(everything) == len(composer.options("experiment"))
+        assert "null" not in everything
+        assert listed("glob(**,exclude=[0*,1*,2*,3*,4*,5*,6*,7*,own/*])") == ["top"]
+        two = composer.jobs_of_sweep(["experiment=glob(own/b*)", "seed=1,2"])
+        assert two == [[f"experiment=own/{n}", f"seed={s}"] for n in ("b", "b2") for s in (1, 2)]
+        assert composer.jobs_of_sweep(["+experiment=glob(t*)"]) == [["+experiment=top"]]
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("stack=glob(lenet?)", "stack: expected a glob that matches one of "),
+        ("stack=glob(lenet?)", ", got 'glob(lenet?)'. Did you mean 'lenet'?"),
+        ("experiment=glob(62/*)", ", got 'glob(62/*)'. Did you mean '6_2/*'?"),
+        ("experiment=glob(6_2/cor2d)", "Did you mean '6_2/corr2d'?"),
+        ("stack=glob(pair,exclude=p*)", "got 'glob(pair,exclude=p*)'. exclude= leaves nothing."),
+        ("stack=glob(7)", "got 'glob(7)'."),
+        ("seed=glob(*)", "seed: expected a config group, whose names a glob can match, got"),
+        ("stack=glob(", "stack: expected a value that can be read, got 'glob('."),
+    ],
+)
+def test_glob_that_matches_nothing_is_explained(override: str, says: str) -> None:
+    with Composer() as composer, pytest.raises(ConfigError) as caught:
+        composer.jobs_of_sweep([override])
+    (found,) = caught.value.problems
+    assert says in str(found)
+
+
 def test_composing_leaves_hydra_as_it_was() -> None:
     before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg, version.getbase()
     check(["task=plan"])
