@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,16 +44,21 @@ def lines(
         y_label: what the values are.
         x: the positions; default: 0, 1, 2 …
         log: a logarithmic scale of values.
-        dashed: names of the curves that are predictions or limits, not measurements.
+        dashed: names of the curves that are predictions or limits, not measurements; one whose
+            name begins with another's has that one's colour.
     """
+    drawn = [name for name in series if name not in dashed]
+    whose = {name: name for name in series}
+    whose |= {name: one for name in dashed for one in drawn if name.startswith(one)}
+    colours = dict(zip(dict.fromkeys(whose.values()), cycle(COLOURS), strict=False))
     with _chart((7.2, 4.2)) as (axes, picture):
-        for i, (name, values) in enumerate(series.items()):
+        for name, values in series.items():
             positions = range(len(values)) if x is None else x[: len(values)]
             axes.plot(
                 positions,
                 values,
                 label=name,
-                color=COLOURS[i % len(COLOURS)],
+                color=colours[whose[name]],
                 linestyle="--" if name in dashed else "-",
                 marker="o" if len(values) <= 40 and name not in dashed else "",
                 markersize=3.5,
@@ -78,6 +84,47 @@ def bars(
         axes.set(title=title, ylabel=y_label)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="x", labelrotation=30 if len(values) > 6 else 0)
+    return picture[0]
+
+
+def surface(
+    values: NDArray[Any],
+    x: Sequence[float],
+    y: Sequence[float],
+    title: str,
+    x_label: str,
+    y_label: str,
+    *,
+    path: NDArray[Any],
+    goal: tuple[float, float],
+) -> Image.Image:
+    """A positive quantity over two others, on a logarithmic scale, and a path that goes down.
+
+    Args:
+        values: a row per `y`, a column per `x`.
+        x: positions across, ascending.
+        y: positions upward, ascending.
+        title: written above.
+        x_label: what `x` is.
+        y_label: what `y` is.
+        path: steps × 2 positions; what lies outside is not drawn.
+        goal: where the lowest point is.
+    """
+    from matplotlib.colors import LogNorm
+
+    with _chart((6.0, 5.2)) as (axes, picture):
+        low = max(float(values[values > 0].min()), 1e-4 * float(values.max()))
+        levels = np.geomspace(low, float(values.max()), 13)
+        norm = LogNorm(levels[0], levels[-1])
+        shades = axes.contourf(x, y, values, levels, norm=norm, cmap="Blues", extend="min")
+        axes.contour(x, y, values, levels, colors="white", linewidths=0.5)
+        axes.plot(*path.T, "-o", color=COLOURS[1], markersize=4, linewidth=1.4, label="descent")
+        axes.plot(*path[0], "s", color=COLOURS[1], markersize=8, label="start")
+        axes.plot(*goal, "*", color="black", markersize=13, label="target")
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), aspect="equal")
+        axes.figure.colorbar(shades, ax=axes, shrink=0.8, format="%.3g")
+        axes.legend(fontsize=9, loc="best")
     return picture[0]
 
 
