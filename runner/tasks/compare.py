@@ -186,7 +186,7 @@ class Compare(Task):
         if y.size <= PRINTED:
             metrics |= {"output": numbers(y), "other_output": numbers(other_y)}
         if largest > bound:
-            at = np.unravel_index(np.abs(difference).argmax(), difference.shape)
+            at = np.unravel_index(np.abs(difference).argmax(), y.shape)
             where = ", ".join(map(str, at[1:]))
             run.notes.append(f"They differ most at [{where}] of image {at[0]}.")
         self._draw(run, other, y, other_y, difference)
