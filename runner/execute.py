@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -61,11 +62,17 @@ class Origin:
 
     Attributes:
         command: how to run it again.
+        overrides: the command's, with which it can be resumed.
+        config_dir: the user's own config folder, absolute, or None.
+        config_name: of the primary config.
         experiment: the name of the experiment, if one was chosen.
         about: what that experiment asks and answers, from the head of its YAML.
     """
 
     command: str
+    overrides: tuple[str, ...]
+    config_dir: str | None
+    config_name: str
     experiment: str | None = None
     about: str | None = None
 
@@ -80,10 +87,21 @@ class Prepared:
 
 
 def prepare(job: Job, plan: Plan) -> Prepared:
-    """Find a planned job's device, load its data and build its model.
+    """Load a planned job's images, find its device and build its model.
 
     Raises:
         ConfigError: the job can't run; nothing was written.
+    """
+    prepared = inspect(job, plan)
+    build(prepared)
+    return prepared
+
+
+def inspect(job: Job, plan: Plan) -> Prepared:
+    """Load a planned job's images and let its task look at them; torch isn't imported for it.
+
+    Raises:
+        ConfigError: they can't be read, or don't suit the task.
     """
     run = Run(
         stack=job.stack,
@@ -97,13 +115,22 @@ def prepare(job: Job, plan: Plan) -> Prepared:
         directory=Path(),
     )
     if job.task.needs_torch:
-        # What can't be read or built is known now; images first, they don't wait for torch.
         job.task.check_images(run.images, plan)
+    return Prepared(job, plan, run)
+
+
+def build(prepared: Prepared) -> None:
+    """Find the device and build the model of an inspected job.
+
+    Raises:
+        ConfigError: the device is absent, or can't compute it.
+    """
+    job, plan, run = prepared.job, prepared.plan, prepared.run
+    if job.task.needs_torch:
         run.device = _set_up_torch(job)
         # Planned for the CPU where the device was left open; now it is known.
         job.stack.check_ops(plan, job.ops, job.dtype, run.device.partition(":")[0])
         _ = run.model
-    return Prepared(job, plan, run)
 
 
 def execute(
@@ -113,6 +140,7 @@ def execute(
     parameters: Mapping[str, Any],
     origin: Origin,
     terminal: Terminal,
+    resumed: int = 0,
 ) -> Result:
     """Run a prepared job in its own directory.
 
@@ -123,6 +151,7 @@ def execute(
         parameters: the config's values by dotted name, for the HParams page.
         origin: where the run comes from.
         terminal: where to show it.
+        resumed: how often this run has been taken up again in its directory, this time included.
 
     Raises:
         ConfigError: what was found only now, such as a kernel that torch refuses.
@@ -131,11 +160,13 @@ def execute(
     """
     job, plan, run = prepared.job, prepared.plan, prepared.run
     facts = {"task": job.task.kind, **asdict(origin), **_place(run, job), **environment()}
-    home = RunDirectory(directory, facts)
+    home = RunDirectory(directory, facts | {"resumed": resumed})
     tracker: Trackers | None = None
     try:
         write_json(directory / "plan.json", plan.to_dict())
         tracker = _trackers(job, directory)
+        if resumed:
+            tracker.rewind(job.task.reached(directory))
         run.tracker, run.directory, run.progress = tracker, directory, terminal.progress
         terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
         logger.info("%s\n%s", _title(job, run), plan)
@@ -149,6 +180,7 @@ def execute(
         logger.warning("interrupted: %s", _reason(stop))
         home.mark("INTERRUPTED", _reason(stop))
         stop.add_note(f"The run's directory is {directory}; what was measured is kept.")
+        stop.add_note(f"Resume it: python -m runner --resume {shlex.quote(str(directory))}")
         raise
     except Exception as error:
         logger.exception("failed")
@@ -227,7 +259,8 @@ def _trackers(job: Job, directory: Path) -> Trackers:
 
 
 def _title(job: Job, run: Run) -> str:
-    many = f"{run.plan.batch} × " if run.plan.batch > 1 else ""
+    count = job.data.count()
+    many = f"{count} × " if count > 1 else ""
     parts = [job.task.kind, f"{job.data.kind} {many}{run.plan.input}"]
     if job.task.needs_torch:
         asked = " (auto)" if job.device == "auto" else ""

@@ -24,14 +24,17 @@ from runner.execute import (
     Origin,
     Prepared,
     Result,
+    build,
     execute,
     host_settings,
+    inspect,
     prepare,
     record_failure,
 )
 from runner.job import Job
 from runner.plan import Plan
 from runner.report.gather import FAILED, Entry
+from runner.resume import recorded
 from runner.terminal import Terminal
 from runner.tracking.directory import claim
 
@@ -42,34 +45,59 @@ def launch(
     config_dir: str | Path | None = None,
     config_name: str = CONFIG_NAME,
     quiet: bool = False,
+    resume: str | Path | None = None,
 ) -> Result:
     """Run the job that the overrides describe, in a new directory of its own.
 
+    Args:
+        overrides: as on the command line.
+        config_dir: a folder of the user's own configs.
+        config_name: of the primary config.
+        quiet: print nothing.
+        resume: the directory of a run to take up again, with all that it was told; there must be
+            no overrides.
+
     Raises:
-        ConfigError: the config is wrong; nothing was run.
+        ConfigError: the config is wrong, or the run can't be resumed; nothing was run.
         Exception: whatever the task raises; its directory says so.
     """
+    earlier = None if resume is None else recorded(resume, overrides)
+    if earlier is not None:
+        overrides, config_dir = earlier.overrides, earlier.config_dir
+        config_name = earlier.config_name
     with Composer(config_dir, config_name) as composer:
         composed, job = _compose(composer, overrides)
         config, plan = composed.config, job.plan()
-        directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
+        if earlier is not None:
+            earlier.check(config)
+        prepared = inspect(job, plan)
+        if earlier is not None:
+            directory = earlier.directory
+        else:
+            directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
         with host_settings(job):
             try:
-                prepared = prepare(job, plan)
+                build(prepared)
             except BaseException:
-                directory.rmdir()  # nothing was run, so nothing is left behind
+                if earlier is None:
+                    directory.rmdir()  # nothing was run, so nothing is left behind
                 raise
-            with read_write(config.hydra.run):
+            with read_write(config.hydra):
                 config.hydra.run.dir = str(directory)
+                if earlier is not None:
+                    config.hydra.output_subdir = None  # .hydra is there, and says the same
             choices = config.hydra.runtime.choices
-            origin = _origin(composer, choices, command_line(overrides, config_dir, config_name))
+            origin = _origin(composer, choices, overrides, config_dir)
+            resumed = 0 if earlier is None else earlier.resumed + 1
             results: list[Result] = []
             failures: list[Exception] = []
 
             def task(task_config: DictConfig) -> None:
                 terminal = Terminal(quiet)
                 try:
-                    results.append(_execute(prepared, directory, task_config, origin, terminal))
+                    results.append(
+                        _execute(prepared, directory, task_config, origin, terminal, resumed)
+                    )
                 except Exception as error:
                     # Hydra keeps what a job raises, and prints about it; this one is raised below.
                     failures.append(error)
@@ -110,8 +138,7 @@ def launch_sweep(
     def task(task_config: DictConfig) -> None:
         hydra = HydraConfig.get()
         words, folder = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
-        command = command_line(words, config_dir, config_name)
-        origin = _origin(composer, hydra.runtime.choices, command)
+        origin = _origin(composer, hydra.runtime.choices, words, config_dir)
         terminal.job(hydra.job.num, _label(words, jobs))
         metrics: dict[str, Any] = {}
         try:
@@ -197,7 +224,12 @@ def _preflight(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Compos
 
 
 def _execute(
-    prepared: Prepared, directory: Path, config: DictConfig, origin: Origin, terminal: Terminal
+    prepared: Prepared,
+    directory: Path,
+    config: DictConfig,
+    origin: Origin,
+    terminal: Terminal,
+    resumed: int = 0,
 ) -> Result:
     return execute(
         prepared,
@@ -206,15 +238,26 @@ def _execute(
         parameters=parameters(config),
         origin=origin,
         terminal=terminal,
+        resumed=resumed,
     )
 
 
-def _origin(composer: Composer, choices: Mapping[Any, Any], command: str) -> Origin:
+def _origin(
+    composer: Composer,
+    choices: Mapping[Any, Any],
+    overrides: Sequence[str],
+    config_dir: str | Path | None,
+) -> Origin:
     experiment = choices.get("experiment")
-    if experiment is None:
-        return Origin(command)
-    about = header(composer.hydra.config_loader, f"experiment/{experiment}")
-    return Origin(command, str(experiment), about)
+    about = header(composer.hydra.config_loader, f"experiment/{experiment}") if experiment else None
+    return Origin(
+        command_line(overrides, config_dir, composer.name),
+        tuple(overrides),
+        None if config_dir is None else str(Path(config_dir).expanduser().absolute()),
+        composer.name,
+        experiment,
+        about,
+    )
 
 
 def _quoted(value: str) -> str:
