@@ -29,13 +29,20 @@ if TYPE_CHECKING:
 __all__ = ["ConfigError", "Plan", "Problem", "conv2d", "plan", "pool2d", "run"]
 
 
-def run(*overrides: str, config_dir: str | Path | None = None, quiet: bool = True) -> Result:
+def run(
+    *overrides: str,
+    config_dir: str | Path | None = None,
+    quiet: bool = True,
+    resume: str | Path | None = None,
+) -> Result:
     """Run a job, as ``python -m runner`` does, with its directory and everything in it.
 
     Args:
         *overrides: as on the command line: ``"task=edge"``, ``"data=photo"``.
         config_dir: a folder of your own configs.
         quiet: print nothing.
+        resume: the directory of a run that was interrupted, killed or failed, to take it up again
+            there, with all that it was told; then there must be no overrides.
 
     Returns:
         Metrics, outputs by layer name, the outcome of every expectation, the directory, the plan.
@@ -45,7 +52,7 @@ def run(*overrides: str, config_dir: str | Path | None = None, quiet: bool = Tru
     """
     from runner.launch import launch
 
-    return launch(overrides, config_dir=config_dir, quiet=quiet)
+    return launch(overrides, config_dir=config_dir, quiet=quiet, resume=resume)
 
 
 def plan(*overrides: str, config_dir: str | Path | None = None) -> Plan:

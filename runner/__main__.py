@@ -67,6 +67,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--report", metavar="DIR", help="Write report.md and report.html about the runs under DIR"
     )
+    parser.add_argument(
+        "--resume", metavar="DIR", help="Take an interrupted run up again in its directory DIR"
+    )
     return parser
 
 
@@ -91,11 +94,26 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     if arguments.cfg or any(shows):
         _run_hydra(arguments, parser, _never, str(config_folder()), name)
         return DONE
+    if arguments.resume is not None:
+        _refuse_beside_resume(arguments)
+        result = launch.launch(arguments.overrides, resume=arguments.resume)
+        return DONE if result.holds else UNEXPECTED
     if arguments.multirun:
         results = launch.launch_sweep(arguments.overrides, **where)
     else:
         results = [launch.launch(arguments.overrides, **where)]
     return DONE if all(result.holds for result in results) else UNEXPECTED
+
+
+def _refuse_beside_resume(arguments: Namespace) -> None:
+    """A resumed run has its own configs, and is one run."""
+    flags = {
+        "--multirun": arguments.multirun,
+        "--config-dir": arguments.config_dir,
+        "--config-name": arguments.config_name,
+    }
+    if found := [flag for flag, given in flags.items() if given]:
+        raise problem("--resume", "nothing but a run's directory", ", ".join(found))
 
 
 def _print_notes(error: BaseException, *otherwise: str) -> None:

@@ -23,7 +23,7 @@ TIERS = [
     ["runner.tasks"],
     ["runner.report"],
     ["runner.job", "runner.execute", "runner.terminal"],
-    ["runner.launch", "runner.sweep"],
+    ["runner.launch", "runner.resume", "runner.sweep"],
     ["runner.__main__", "runner"],
 ]
 """From the bottom up. A module may import its own tier and those below."""
@@ -32,7 +32,13 @@ MENUS = ["runner.layers", "runner.ops", "runner.data", "runner.tasks"]
 
 ONLY = {
     "hydra": ["runner.__main__", "runner.launch", "runner.config", "runner.sweep"],
-    "omegaconf": ["runner.__main__", "runner.launch", "runner.config", "runner.sweep"],
+    "omegaconf": [
+        "runner.__main__",
+        "runner.launch",
+        "runner.resume",
+        "runner.config",
+        "runner.sweep",
+    ],
     "tensorboard": ["runner.tracking"],
     "google_crc32c": ["runner.tracking"],
     "numba": ["runner.ops"],

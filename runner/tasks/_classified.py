@@ -66,13 +66,15 @@ class Classified:
         found = self.taken_for[i]
         true, taken = self.classes[self.labels[i]], self.classes[found]
         sure = f"{self.probabilities[i, found]:.0%}"
-        return pictures.photograph(self.x[i], f"{true}, taken for {taken} ({sure})")
+        # Pixels that are repeated carry no numbers, which would hide a small image's shape.
+        x = self.x[i].repeat(2, axis=1).repeat(2, axis=2)
+        return pictures.photograph(x, f"{true}, taken for {taken} ({sure})")
 
 
 def curves(history: Mapping[str, Sequence[float]], best: int) -> Image:
     """Loss and accuracy by epoch, of training and of validation."""
     epochs = range(1, len(history["val/loss"]) + 1)
-    names = {"training": "train", "validation": "val"}
+    names = {"training, while learning": "train", "validation": "val"}
     marked = f"the best weights are those of epoch {best}"
     panels = [
         charts.lines(

@@ -40,6 +40,9 @@ class Tracker:
         The metrics' tags must have been given to `scalars`.
         """
 
+    def rewind(self, step: int) -> None:
+        """Forget the scalars of all steps but 1 to `step`: a resumed run measures them again."""
+
     def close(self) -> None:
         """Write what is still held back."""
 
@@ -76,6 +79,11 @@ class Trackers(Tracker):
     def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Pass on."""
         self._each("hparams", parameters, metrics)
+
+    def rewind(self, step: int) -> None:
+        """Pass on."""
+        self.vital.rewind(step)
+        self._each("rewind", step)
 
     def close(self) -> None:
         """Pass on."""

@@ -21,7 +21,8 @@ class Files(Tracker):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._steps = (directory / "metrics.jsonl").open("a", encoding="utf-8")
+        self._path = directory / "metrics.jsonl"
+        self._steps = self._path.open("a", encoding="utf-8")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append ``{"step": 3, "train/loss": 0.5}`` and hand it to the operating system."""
@@ -36,9 +37,25 @@ class Files(Tracker):
         name = safe_name(tag) + (f"_{step:06d}" if step else "")
         write_atomically(folder / f"{name}.png", png(picture), sync=False)
 
+    def rewind(self, step: int) -> None:
+        """Keep the lines of the steps from 1 to `step`; one that was half written goes too."""
+        self._steps.close()
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        write_atomically(self._path, b"".join(one for one in lines if 0 < _step(one) <= step))
+        self._steps = self._path.open("a", encoding="utf-8")
+
     def close(self) -> None:
         """Close metrics.jsonl."""
         self._steps.close()
+
+
+def _step(line: bytes) -> int:
+    """The step that a line of metrics.jsonl is about; 0 of a line that isn't whole."""
+    try:
+        found = json.loads(line)["step"] if line.endswith(b"\n") else 0
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return int(found)
 
 
 def png(picture: Image) -> bytes:

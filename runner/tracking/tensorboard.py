@@ -105,6 +105,11 @@ class TensorBoard(Tracker):
             0,
         )
 
+    def rewind(self, step: int) -> None:
+        """Tell TensorBoard that the run starts again after `step`; it drops what came later."""
+        again = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=again))
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
