@@ -298,7 +298,7 @@ def test_help_shows_the_menu(cli: Callable[..., Finished]) -> None:
     done = cli("--help")
     assert done.rc == 0
     for group in (
-        "task: edge, forward, learn_kernel, plan",
+        "task: classify, compare, ",
         "stack: ",
         "data: ",
         "experiment/6_2: ",
