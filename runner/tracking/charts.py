@@ -54,6 +54,7 @@ def lines(
     with _chart((7.2, 4.2)) as (axes, picture):
         for name, values in series.items():
             positions = range(len(values)) if x is None else x[: len(values)]
+            behind = whose[name] != name  # broad and pale, or it would be hidden where it is right
             axes.plot(
                 positions,
                 values,
@@ -62,7 +63,9 @@ def lines(
                 linestyle="--" if name in dashed else "-",
                 marker="o" if len(values) <= 40 and name not in dashed else "",
                 markersize=3.5,
-                linewidth=1.6,
+                linewidth=5 if behind else 1.6,
+                alpha=0.4 if behind else 1,
+                zorder=1.5 if behind else 2,
             )
         if log:
             axes.set_yscale("log", nonpositive="mask")
@@ -116,6 +119,7 @@ def surface(
         low = max(float(values[values > 0].min()), 1e-4 * float(values.max()))
         levels = np.geomspace(low, float(values.max()), 13)
         norm = LogNorm(levels[0], levels[-1])
+        values = values.clip(min=levels[0])
         shades = axes.contourf(x, y, values, levels, norm=norm, cmap="Blues", extend="min")
         axes.contour(x, y, values, levels, colors="white", linewidths=0.5)
         axes.plot(*path.T, "-o", color=COLOURS[1], markersize=4, linewidth=1.4, label="descent")
