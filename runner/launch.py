@@ -139,7 +139,9 @@ def launch_sweep(
         hydra = HydraConfig.get()
         words, folder = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
         origin = _origin(composer, hydra.runtime.choices, words, config_dir)
-        terminal.job(hydra.job.num, _label(words, jobs))
+        # Hydra writes some overrides its own way; as they were written, they can be compared.
+        label = _label(jobs[hydra.job.num] if len(jobs) > 1 else words, jobs)
+        terminal.job(hydra.job.num, label)
         metrics: dict[str, Any] = {}
         try:
             job = Job.parse(plain(task_config))

@@ -123,6 +123,8 @@ def written(directory: Path) -> tuple[Page, str]:
         ("No number? Right.", ("", "No number?", "Right.")),
         ("3 of 4? No.", ("3", "of 4?", "No.")),
         ("3.5", ("", "3.5", "")),
+        ("6.2 exercises  Is it? Yes.", ("6.2 ex.", "Is it?", "Yes.")),
+        ("6.2 exercise  Is it? Yes.", ("6.2 ex.", "Is it?", "Yes.")),
         ("", ("", "", "")),
     ],
 )
@@ -194,6 +196,7 @@ def test_what_is_gathered(tmp_path: Path) -> None:
     words = "python -m runner experiment=6_2/{} device=cpu"
     job(tmp_path / "10", experiment="6_2/ten", about="6.2.1  Ten? .", command=words.format("ten"))
     job(tmp_path / "9", experiment="6_2/nine", about="6.2.1  Nine? .", command=words.format("nine"))
+    job(tmp_path / "1", experiment="6_2/ex", about="6.2 exercises  E? .", command=words.format("e"))
     job(
         tmp_path / "2",
         experiment="6_2/late",
@@ -220,8 +223,8 @@ def test_what_is_gathered(tmp_path: Path) -> None:
     found = gather(tmp_path)
     assert [(s.title, [e.folder for e in s.entries]) for s in found.sections] == [
         ("6.1 From fully connected layers to convolutions", ["6"]),
-        # By section, then as they ran: 9 before 10, 6.2.1 before 6.2.10.
-        ("6.2 Convolutions for images", ["9", "10", "2"]),
+        # By section, then as they ran: 9 before 10, 6.2.1 before 6.2.10, exercises last.
+        ("6.2 Convolutions for images", ["9", "10", "2", "1"]),
         ("7 Modern networks", ["3"]),
         ("own", ["4"]),
         ("Others", ["5"]),
@@ -232,6 +235,7 @@ def test_what_is_gathered(tmp_path: Path) -> None:
         "9": "holds",
         "10": "holds",
         "2": "does not hold",
+        "1": "holds",
         "3": "FAILED",
         "4": "done",  # it expected nothing
         "5": "holds",
@@ -240,7 +244,7 @@ def test_what_is_gathered(tmp_path: Path) -> None:
     assert by_folder["3"].reasons == ["Diverged: 2 < 3"]
     assert by_folder["9"].name == "6_2/nine"  # device=cpu is said by all, and tells nothing apart
     assert headline(found) == (
-        "3 of 7 experiments hold, 1 killed, 1 does not hold, 1 FAILED, 1 done"
+        "4 of 8 experiments hold, 1 killed, 1 does not hold, 1 FAILED, 1 done"
     )
     # From 03:04:05 to 9.25 s after 03:05:06.
     assert dict(facts(found)) == {

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -227,10 +227,12 @@ def parse_header(text: str) -> tuple[str, str, str]:
     """Section number, question and answer of an experiment's header.
 
     ``6.2.1  What is it? 42.`` gives ``("6.2.1", "What is it?", "42.")``; what is missing is empty.
+    ``6.2 exercises  …`` becomes ``6.2 ex.``.
     """
-    section, rest = re.fullmatch(r"(\d+(?:\.\d+)*(?=\s))?\s*(.*)", text.strip(), re.S).groups()  # type: ignore[union-attr]  # matches any text
-    question, mark, answer = rest.partition("?")
-    return section or "", question + mark, answer.strip()
+    found = re.match(r"(\d+(?:\.\d+)*)( exercises?)?\s", text)
+    section = "" if found is None else f"{found[1]} ex." if found[2] else found[1]
+    question, mark, answer = text[found.end() if found else 0 :].strip().partition("?")
+    return section, question + mark, answer.strip()
 
 
 def choose(files: Iterable[str], showcase: Sequence[str]) -> list[str]:
@@ -285,7 +287,7 @@ def _check(outcome: dict[str, Any]) -> Check:
 
 def _sections(entries: Sequence[Entry]) -> tuple[Section, ...]:
     by_folder: dict[str, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda e: [int(n) for n in e.section.split(".") if n]):
+    for entry in sorted(entries, key=_place):
         by_folder.setdefault(entry.experiment.rpartition("/")[0], []).append(entry)
     known = [folder for folder in SECTIONS if folder in by_folder]
     others = sorted(by_folder.keys() - SECTIONS.keys(), key=lambda folder: (not folder, folder))
@@ -293,6 +295,12 @@ def _sections(entries: Sequence[Entry]) -> tuple[Section, ...]:
         Section(SECTIONS.get(folder, folder or "Others"), tuple(by_folder[folder]))
         for folder in [*known, *others]
     )
+
+
+def _place(entry: Entry) -> list[float]:
+    """Where a section stands in the book: 6.2.1 before 6.2.10, and exercises last."""
+    number, exercises, _ = entry.section.partition(" ex.")
+    return [int(n) for n in number.split(".") if n] + [inf] * bool(exercises)
 
 
 def _facts(entries: Sequence[Entry]) -> dict[str, str]:
