@@ -250,7 +250,7 @@ def test_what_is_gathered(tmp_path: Path) -> None:
     assert dict(facts(found)) == {
         "date": "2026-01-02 03:04 UTC",
         "time": "1 min 11 s",
-        "device": "cuda:0, cpu",
+        "device": "cpu, cuda:0",
         "threads": "2",
         "versions": "runner 0.1.0, python 3.11.7, torch 2.9",
     }
