@@ -76,7 +76,7 @@ def flat(value: float) -> Exception:
         "task.pattern",
         "a pattern with contrast",
         f"a constant one, {value:.3g} everywhere",
-        "Take another place, or normalize: false.",
+        "Name another one with task.pattern, or set task.normalize=false.",
     )
 
 

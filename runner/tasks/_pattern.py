@@ -69,7 +69,7 @@ class Pattern(Spec):
         if shape.height > image.height or shape.width > image.width:
             raise problem(
                 path,
-                f"at most the image, {image.height}×{image.width} (height × width)",
+                f"at most the image's {image.height}×{image.width} (height × width)",
                 f"{shape.height}×{shape.width}",
                 "Take a smaller pattern, or a larger image.",
             )
@@ -94,10 +94,10 @@ class Pattern(Spec):
         return self._region(image)[:2]
 
     def _region(self, image: Shape) -> tuple[int, int, int, int]:
-        """As asked for, or the middle quarter of each side."""
+        """As asked for, or the middle quarter of each side; two pixels at least have contrast."""
         if self.crop is not None:
             return self.crop
-        h, w = max(1, image.height // 4), max(1, image.width // 4)
+        h, w = (min(n, max(2, n // 4)) for n in image.size)
         return ((image.height - h) // 2, (image.width - w) // 2, h, w)
 
     def _cropped(self, image: Shape) -> Shape:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
-from runner.config.errors import describe, problem
+from runner.config.errors import ConfigError, Problem, describe, problem
 from runner.config.numbers import array
 from runner.data import Images
 from runner.geometry import ConvGeometry, Features, Pair, Shape
@@ -88,22 +88,28 @@ class Match(Task):
 
     def _check_plantings(self, image: Shape, pattern: Shape) -> None:
         last = (image.height - pattern.height, image.width - pattern.width)
+        problems = []
         for i, place in enumerate(self.plant or ()):
-            if not all(0 <= p <= n for p, n in zip(place, last, strict=True)):
-                nearest = [min(max(p, 0), n) for p, n in zip(place, last, strict=True)]
-                raise problem(
-                    f"task.plant[{i}]",
-                    f"[top, left] of at most {list(last)}, where the {pattern.height}×"
-                    f"{pattern.width} pattern lies within the {image.height}×{image.width} image",
-                    str(list(place)),
-                    f"The nearest is {nearest}.",
+            nearest = [min(max(p, 0), n) for p, n in zip(place, last, strict=True)]
+            if list(place) != nearest:
+                problems.append(
+                    Problem(
+                        f"task.plant[{i}]",
+                        f"[top, left] from [0, 0] to {list(last)}, so that the {pattern.height}×"
+                        f"{pattern.width} pattern lies within the {image.height}×{image.width} "
+                        "image",
+                        str(list(place)),
+                        f"The nearest is {nearest}.",
+                    )
                 )
         count = len(self._plantings(image))
         for name in ("gain", "offset"):
             given = len(getattr(self, name))
             if given not in (1, count):
-                expected = f"one number for all, or {count}, one per planting"
-                raise problem(f"task.{name}", expected, f"{given} numbers")
+                expected = "one number" + f", or {count}, one per planting" * (count > 1)
+                problems.append(Problem(f"task.{name}", expected, f"{given} numbers"))
+        if problems:
+            raise ConfigError(*problems)
 
     def _check_stack(self, plan: Plan, ops: Ops, pattern: Shape) -> None:
         last = plan.rows[-1].name if plan.rows else ""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
-from runner.config.errors import describe, did_you_mean, one_of, problem
+from runner.config.errors import ConfigError, Problem, did_you_mean, problem
 from runner.config.spec import integers
 from runner.data import Images
 from runner.geometry import Pair, Shape
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 FIRST = 16
 """Positions that are traced where none are named."""
-FRAMES = 48
+FRAMES = 32
 """Steps that are drawn, at most."""
 LINES = 60
 """Lines that are shown in the terminal, at most."""
@@ -81,22 +81,28 @@ class Trace(Task):
         row = self._row(plan)
         shape = row.output
         assert isinstance(shape, Shape)  # of conv and pool layers
+        problems = []
         for i, position in enumerate(self.positions or ()):
-            if not all(0 <= p < n for p, n in zip(position, shape.size, strict=True)):
-                nearest = [min(max(p, 0), n - 1) for p, n in zip(position, shape.size, strict=True)]
-                raise problem(
-                    f"task.positions[{i}]",
-                    f"[row, column] within the {shape.height}×{shape.width} output of '{row.name}'",
-                    str(list(position)),
-                    f"Rows and columns count from 0; the nearest is {nearest}.",
+            nearest = [min(max(p, 0), n - 1) for p, n in zip(position, shape.size, strict=True)]
+            if list(position) != nearest:
+                problems.append(
+                    Problem(
+                        f"task.positions[{i}]",
+                        f"[row, column] within the {shape.height}×{shape.width} output of "
+                        f"'{row.name}'",
+                        str(list(position)),
+                        f"Rows and columns count from 0; the nearest is {nearest}.",
+                    )
                 )
         for i, channel in enumerate(self.channels):
             if channel >= shape.channels:
-                raise problem(
-                    f"task.channels[{i}]",
-                    f"a channel of the output of '{row.name}', 0 to {shape.channels - 1}",
-                    str(channel),
+                last = shape.channels - 1
+                expected = f"a channel of the output of '{row.name}', 0" + f" to {last}" * (
+                    last > 0
                 )
+                problems.append(Problem(f"task.channels[{i}]", expected, str(channel)))
+        if problems:
+            raise ConfigError(*problems)
 
     def check_images(self, images: Images, plan: Plan) -> None:
         """The image must be there."""
@@ -116,16 +122,15 @@ class Trace(Task):
             )
         if self.layer is None:
             return rows[able[0]]
-        if self.layer not in rows:
-            hint = did_you_mean(self.layer, able)
-            raise problem("task.layer", one_of(able), describe(self.layer), hint)
         if self.layer not in able:
-            kind = rows[self.layer].kind
-            inside = [name for name in able if name.startswith(f"{self.layer}.")]
+            inside = [name for name in able if name.startswith(f"{self.layer}.")] or able
+            listed = inside if len(inside) <= 12 else [*inside[:6], "…", *inside[-3:]]
+            kind = f", of kind {rows[self.layer].kind}" if self.layer in rows else ""
             raise problem(
                 "task.layer",
-                f"a conv or pool layer ({', '.join(inside or able)})",
-                f"'{self.layer}', of kind {kind}",
+                f"a conv or pool layer ({', '.join(listed)})",
+                f"'{self.layer}'{kind}",
+                "" if kind else did_you_mean(self.layer, able),
             )
         return rows[self.layer]
 

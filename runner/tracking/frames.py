@@ -168,13 +168,20 @@ def same_size(pictures: Sequence[Image.Image]) -> list[Image.Image]:
 def gif(pictures: Sequence[Image.Image], milliseconds: int) -> bytes:
     """An endless animation of pictures of one size, as the bytes of a GIF file.
 
-    All frames share one palette, so that a colour means the same in each.
+    All frames share one palette, the 256 most frequent colours of all, so that a colour means the
+    same in each; the shades between them that are lost are those at the edges of letters.
     """
-    columns = Image.new("RGB", (sum(p.width for p in pictures), pictures[0].height))
-    for i, picture in enumerate(pictures):
-        columns.paste(picture, (i * picture.width, 0))
-    palette = columns.quantize(256)
-    first, *rest = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
+    codes = [_codes(picture) for picture in pictures]
+    uniques = [np.unique(code, return_counts=True) for code in codes]
+    colours, group = np.unique(np.concatenate([u for u, _ in uniques]), return_inverse=True)
+    counts = np.bincount(group, np.concatenate([count for _, count in uniques]))
+    palette = _channels(colours[np.argsort(-counts, kind="stable")[:256]])
+    # Pillow's own search for the nearest colour rounds: white comes out as light gray.
+    apart = np.abs(_channels(colours)[:, None] - palette).sum(axis=2)
+    nearest = apart.argmin(axis=1).astype(np.uint8)
+    first, *rest = (Image.fromarray(nearest[np.searchsorted(colours, code)]) for code in codes)
+    for frame in (first, *rest):
+        frame.putpalette(palette.astype(np.uint8).tobytes())
     buffer = io.BytesIO()
     first.save(
         buffer,
@@ -186,3 +193,15 @@ def gif(pictures: Sequence[Image.Image], milliseconds: int) -> bytes:
         optimize=False,
     )
     return buffer.getvalue()
+
+
+def _codes(picture: Image.Image) -> NDArray[np.int32]:
+    """Each pixel's colour as one number, h × w."""
+    red, green, blue = np.moveaxis(np.asarray(picture, dtype=np.int32), 2, 0)
+    codes: NDArray[np.int32] = red << 16 | green << 8 | blue
+    return codes
+
+
+def _channels(codes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Such numbers as red, green and blue, n × 3."""
+    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
