@@ -108,8 +108,8 @@ class Equivariance(Task):
             metrics["interior_error"] = max(inside.values())
         else:
             run.notes.append(
-                "There is no interior to compare: every output sees padding, what the shift "
-                "brought in, or the whole image. Try a smaller task.max_shift or a larger image."
+                "There is nothing to compare inside: no shift is a multiple of a layer's stride, "
+                "or every output sees padding, what the shift brought in, or the whole image."
             )
         if border:
             metrics["border_equivariant"] = all(e <= exact[name] for name, e in border.items())

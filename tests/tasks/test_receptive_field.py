@@ -8,25 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_run import bare_run
 
 import runner
 from runner.config.errors import ConfigError
-from runner.job import Job
-from runner.tasks import Run
 from runner.tasks.receptive_field import ReceptiveField, Span
-from runner.tracking import Tracker
 
 
-def measure(**fields: Any) -> dict[str, Any]:
+def measure(
+    layers: dict[str, Any], data: dict[str, Any] | None = None, *, seed: int = 0, **fields: Any
+) -> dict[str, Any]:
     """The task's metrics, without a directory."""
-    seed = fields.pop("seed", 0)
-    layers, data = fields.pop("layers"), {"kind": "blank", **fields.pop("data", {})}
     task = {"kind": "receptive_field", "samples": 2, **fields}
-    job = Job.parse({"task": task, "stack": {"layers": layers}, "data": data, "seed": seed})
-    plan = job.plan()
-    return job.task.run(
-        Run(job.stack, job.data, job.ops, plan, "cpu", job.dtype, seed, Tracker(), Path())
-    )
+    spec, run = bare_run(task, layers, {"kind": "blank", **(data or {})}, seed=seed)
+    return spec.run(run)
 
 
 @pytest.fixture
