@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,17 +21,20 @@ class Film:
     """The first trainable conv layer's kernels as they form, on one scale, beside the target.
 
     The scale is set by the target and the first kernels, so that pictures taken while learning
-    goes on can be compared with those taken before.
+    goes on can be compared with those taken before. Drawing takes longer than many steps, so
+    pictures are drawn at most once a second, and the rest by `draw`.
     """
 
     def __init__(self, run: Run, every: int, target: Tensor) -> None:
         self.run, self.every = run, every
         self.target = to_numpy(target)
         self.scale = 0.0
+        self.name = ""
         self.frames: list[tuple[int, NDArray[Any]]] = []
+        self._drawn, self._since = 0, monotonic()
 
     def add(self, model: nn.Module, step: int) -> None:
-        """Take a picture of the kernels after this step, as cross-correlation sees them."""
+        """Keep the kernels after this step, as cross-correlation sees them."""
         from runner.modules import Conv2d
 
         named = (
@@ -39,14 +43,22 @@ class Film:
             if isinstance(module, Conv2d) and module.weight.requires_grad
         )
         name, module = next(named, (None, None))
-        if module is None:
+        if name is None or module is None:
             return  # something else is learned
         values = to_numpy(module.effective_kernel()).copy()  # the next step changes it in place
         self.scale = self.scale or pictures.symmetric_scale([1.2 * self.target, 1.2 * values])
+        self.name = name
         self.frames.append((step, values))
-        picture = kernel_picture(values, f"step {step}", self.scale)
-        self.run.tracker.image(f"kernel/{name}", picture, step)
-        self.run.tracker.histogram(f"weights/{name}", values, step)
+        if monotonic() - self._since > 1:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw what was kept since the last time."""
+        for step, values in self.frames[self._drawn :]:
+            picture = kernel_picture(values, f"step {step}", self.scale)
+            self.run.tracker.image(f"kernel/{self.name}", picture, step)
+            self.run.tracker.histogram(f"weights/{self.name}", values, step)
+        self._drawn, self._since = len(self.frames), monotonic()
 
     def sheet(self) -> Image:
         """At most eleven frames, then the target."""

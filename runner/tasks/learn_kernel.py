@@ -70,9 +70,9 @@ class LearnKernel(Task):
         try:
             losses = self._learn(run, model, x, wanted, film)
         finally:
-            save_weights(
-                run.directory, model.state_dict()
-            )  # also what was learned until an interruption
+            # Also what was learned until an interruption.
+            save_weights(run.directory, model.state_dict())
+            film.draw()
         if film.frames:
             run.tracker.image("kernel/forming", film.sheet())
         run.outputs.update(layer_outputs(run))
@@ -97,14 +97,15 @@ class LearnKernel(Task):
         self, run: Run, model: nn.Module, x: Tensor, wanted: Tensor, film: Film
     ) -> list[float]:
         """Take the steps; the loss of each is that before its update, as the book prints it."""
-        optimizer = self.optimizer.build(model.parameters())
+        optimizer, parameters = self.optimizer.build(model.parameters()), list(model.parameters())
         losses: list[float] = []
         since = monotonic()
         with run.progress(self.steps, "learning") as advance:
             for step in range(1, self.steps + 1):
                 squared = (model(x) - wanted) ** 2
                 loss = squared.sum() if self.reduction == "sum" else squared.mean()
-                optimizer.zero_grad()
+                for weight in parameters:  # as optimizer.zero_grad(), which takes 5 µs to do it
+                    weight.grad = None
                 loss.backward()
                 losses.append(loss.item())
                 pictured = step % film.every == 0 or step in (1, self.steps)
