@@ -62,7 +62,7 @@ class Pattern(Spec):
         if shape.channels != image.channels:
             raise problem(
                 path,
-                f"{image.channels} channels, as many as the image has",
+                f"{image.channels} channel{'s' * (image.channels > 1)}, as many as the image has",
                 f"{shape.channels} (a pattern of {shape})",
                 "Pictures have three with data.color=rgb, one with gray.",
             )
