@@ -14,8 +14,8 @@ Array = NDArray[np.float64]
 
 UNSEEN = 1e-12
 """Eigenvalues below this part of the largest are zero but for rounding."""
-MEASURABLE = 1e4
-"""How many times its own rounding an error must be to tell how it shrinks."""
+MEASURABLE = 1e3
+"""How many times its own rounding an error must be, to tell how it changes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Modes:
         measured: steps + 1 × groups × outputs × modes: the error before each step and at the end.
         predicted: the same, from the first error alone.
         factor: groups × modes: what a step must multiply the error by, 1 − lr·λ.
-        contraction: … and what it did; NaN where the error was within rounding throughout.
+        contraction: … and what it did; NaN where the error was never much above its rounding.
     """
 
     values: Array
@@ -109,7 +109,7 @@ def _contraction(errors: Array, weights: Array, eps: float) -> Array:
         return np.full(errors.shape[1::2], np.nan)
     rounding = eps * np.maximum(size[1:], size[:-1]).clip(min=np.finfo(float).tiny)
     before, after = (e / rounding[:, None, None, None] for e in (errors[:-1], errors[1:]))
-    clear = np.abs(before).max(axis=(0, 2)) > MEASURABLE
+    clear = np.maximum(np.abs(before), np.abs(after)).max(axis=(0, 2)) > MEASURABLE
     top, bottom = (before * after).sum(axis=(0, 2)), (before**2).sum(axis=(0, 2))
     factor: Array = np.divide(top, bottom, where=clear, out=np.full_like(top, np.nan))
     return factor

@@ -28,7 +28,7 @@ DENSE = 512
 """Weights per output up to which the Hessian is made as a matrix."""
 PATCHES = 2**22
 """Numbers in windows that are laid out at once: 32 MiB."""
-STEPS = 100
+STEPS = 40
 """Products with the Hessian that are taken, at most, to find its ends without the matrix."""
 CLOSE = 1e-9
 """Relative residual at which an eigenvalue counts as found."""

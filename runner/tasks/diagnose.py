@@ -24,7 +24,7 @@ from runner.tasks import Run, Task
 from runner.tasks._modes import Array, Modes
 from runner.tasks._optimizer import Optimizer
 from runner.tasks._outputs import SMALL, numbers
-from runner.tasks._quadratic import PATCHES, Curvature, curvature, share
+from runner.tasks._quadratic import DENSE, PATCHES, Curvature, curvature, share
 from runner.tasks._target import Target, only_conv
 from runner.tracking import charts
 
@@ -76,12 +76,9 @@ class Diagnose(Task):
 
     def overhead(self, plan: Plan) -> int:
         """The Hessian, its eigenvectors, windows laid out, and the weights of every step."""
-        (row,) = plan.rows or (None,)
-        if row is None:
-            return 0
-        weights = row.parameters // max(1, row.output.dims[0])
-        hessian = 4 * weights * row.parameters if weights <= 1024 else 0
-        return 8 * (hessian + 4 * PATCHES + 3 * (self.steps + 1) * row.parameters)
+        weights = plan.parameters // plan.output.dims[0]
+        hessian = 4 * weights * plan.parameters if weights <= DENSE else 0
+        return 8 * (hessian + 4 * PATCHES + 3 * (self.steps + 1) * plan.parameters)
 
     def run(self, run: Run) -> dict[str, Any]:
         """Eigenvalues, learning rates, and the error of each mode, predicted and measured."""
@@ -113,8 +110,14 @@ class Diagnose(Task):
             error = np.einsum("gkm,gom->gok", found.vectors.numpy(), along)[..., kernel]
             metrics["kernel_error_predicted"] = float(np.abs(error).max())
         run.notes.extend(self._notes(modes, len(weights) - 1))
+        if found.matrix is None:
+            run.notes.append(
+                "The Hessian is too large for a matrix: these are its steepest and flattest mode "
+                "as products with it found them; the flattest eigenvalue is an upper bound."
+            )
         self._draw(run, modes, losses, complete=found.matrix is not None)
-        if found.matrix is not None and goal.size == 2 and not layer.has_bias:
+        plane = goal.size == 2 and not layer.has_bias and modes.seen.any()
+        if found.matrix is not None and plane:
             _draw_surface(run, found.matrix[0].numpy() / divisor, weights[:, 0, 0], goal[0, 0])
         return metrics
 
@@ -184,7 +187,7 @@ class Diagnose(Task):
                 f"the steepest mode's error is multiplied by {1 - lr * largest:.4g} per step."
             )
             if steps < self.steps:
-                yield f"After {steps} steps the numbers were no longer finite."
+                yield f"Step {steps + 1} led to numbers that are no longer finite."
         else:
             best, total = (largest - smallest) / (largest + smallest), largest + smallest
             yield (

@@ -67,7 +67,7 @@ def lines(
                 alpha=0.4 if behind else 1,
                 zorder=1.5 if behind else 2,
             )
-        if log:
+        if log and any(value > 0 for values in series.values() for value in values):
             axes.set_yscale("log", nonpositive="mask")
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         axes.grid(color="#e0e0e0", linewidth=0.7)
