@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil, floor
 
 from runner.geometry import Axis
 
@@ -27,5 +28,7 @@ def interior(axis: Axis | None, outputs: int, pixels: int, first: int = 0) -> li
     """
     if axis is None:
         return []
-    spans = ((i, *seen(axis, i)) for i in range(outputs))
-    return [i for i, low, high in spans if low >= first and high <= pixels - 1]
+    low, high = seen(axis, 0)
+    begin = ceil((first - low) / axis.jump)
+    end = floor((pixels - 1 - high) / axis.jump)
+    return list(range(max(begin, 0), min(end, outputs - 1) + 1))

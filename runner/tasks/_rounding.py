@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MARGIN = 16
+MARGIN = 4
 """Two results differ by more than twice their error, and of many differences one is the largest."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
 from random import Random
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from bare_run import bare_run
 
 import runner
@@ -19,6 +21,15 @@ EDGE = {"kind": "conv", "weight": [[1, -1]]}
 RELU = {"kind": "activation", "function": "relu"}
 POOL = {"kind": "pool", "kernel": [1, 2]}
 STEP = [[1, 1, 0, 0, 0, 0, 0, 0]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other take longer than images this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -206,8 +217,6 @@ def test_every_precision(dtype: str, undrawn: None) -> None:
 def test_a_layer_that_knows_its_place_is_found_out(
     undrawn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     layers = {"conv": {"kind": "conv", "channels": 1, "kernel": 3}}
     image = {"kind": "noise", "height": 12, "width": 12}
     spec, run = bare_run({"kind": "equivariance"}, layers, image)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from bare_run import bare_run
 
 import runner
@@ -16,6 +18,15 @@ from runner.tasks._dense import Places, Weights
 from runner.tasks.locality import Budget, Locality
 
 NOISE = {"kind": "noise", "height": 8, "width": 9, "images": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other take longer than images this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

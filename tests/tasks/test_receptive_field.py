@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from bare_run import bare_run
 
 import runner
@@ -22,6 +24,15 @@ def measure(
     task = {"kind": "receptive_field", "samples": 2, **fields}
     spec, run = bare_run(task, layers, {"kind": "blank", **(data or {})}, seed=seed)
     return spec.run(run)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other take longer than images this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
