@@ -35,6 +35,7 @@ from runner.job import Job
 from runner.plan import Plan
 from runner.report.gather import FAILED, Entry
 from runner.resume import recorded
+from runner.tasks import Advance
 from runner.terminal import Terminal
 from runner.tracking.directory import claim
 
@@ -160,7 +161,8 @@ def launch_sweep(
     with Composer(config_dir, config_name) as composer:
         overrides = without_globs(overrides, composer.options)
         jobs = composer.jobs_of_sweep(overrides)
-        composed = _preflight(composer, jobs)
+        with terminal.progress(len(jobs), "checking") as advance:
+            composed = _preflight(composer, jobs, advance)
         mended = {text.lstrip("+").partition("=")[0] for one in composed for text in one.mended}
         usable = [f"++{o}" if o.partition("=")[0] in mended else o for o in overrides]
         directory = claim(_sweep_directory(composed), "hydra.sweep.dir")
@@ -197,7 +199,9 @@ def _label(words: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
     return " ".join(word.removeprefix("experiment=") for word in varied)
 
 
-def _preflight(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Composed]:
+def _preflight(
+    composer: Composer, jobs: Sequence[Sequence[str]], advance: Advance
+) -> list[Composed]:
     """Compose, validate and plan every job.
 
     Raises:
@@ -213,6 +217,7 @@ def _preflight(composer: Composer, jobs: Sequence[Sequence[str]]) -> list[Compos
         except ConfigError as error:
             for one in error.problems:
                 found.setdefault(one, []).append(number)
+        advance("")
     if not found:
         return good
     raise ConfigError(

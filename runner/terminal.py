@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -121,6 +122,8 @@ class Terminal:
     def job(self, number: int, label: str) -> None:
         """One job of a sweep, when it starts; `verdict` ends the line."""
         room = min(self.console.width, 80) - 31  # of the number, the verdict and the time
+        if len(label) > room:  # stack.layers.conv.kernel=3 is kernel=3, if that helps
+            label = re.sub(r"(?<!\S)[^\s=]*\.(\w+=)", r"\1", label)
         if self.console.is_terminal and len(label) > room:
             label = f"{label[: room - 1]}…"
         self.console.print(Text(f"#{number:<4}{label:<{room}}"), end="", soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -278,6 +279,10 @@ def test_sweep_over_one_experiment_is_a_row_per_job(tmp_path: Path) -> None:
 
 def test_tally_speaks_of_one_and_of_many(tmp_path: Path) -> None:
     wrong = [("output", "1", 2, "2 is not 1 ± 0")]
+    job(tmp_path / "nothing", expectations=[])
+    assert tally(entries(tmp_path)) == "1 done"
+    assert headline(gather(tmp_path)) == "1 experiment done"
+    shutil.rmtree(tmp_path / "nothing")
     job(tmp_path / "0", expectations=wrong)
     assert tally(entries(tmp_path)) == "0 of 1 hold, 1 does not hold"
     job(tmp_path / "1", expectations=wrong)
@@ -433,7 +438,7 @@ def test_one_experiment_that_does_not_hold(
 ) -> None:
     done = cli("-m", "--config-dir", "mine", "experiment=wrong", "hydra.sweep.dir=out")
     assert done.rc == 3, done.stderr
-    assert "0 of 1 experiments hold, 1 does not hold" in done.stdout
+    assert "0 of 1 experiment hold, 1 does not hold" in done.stdout
     written(workplace / "out")
 
 

@@ -150,6 +150,8 @@ class Report:
 def tally(entries: Sequence[Entry]) -> str:
     """How many hold, and how many are anything else."""
     verdicts = [entry.verdict for entry in entries]
+    if set(verdicts) == {DONE}:  # nothing was expected
+        return f"{len(verdicts)} done"
     parts = [f"{verdicts.count(HOLDS)} of {len(verdicts)} hold"]
     for other in dict.fromkeys(verdict for verdict in verdicts if verdict != HOLDS):
         count = verdicts.count(other)

@@ -12,9 +12,10 @@ LINE, LINES = 100, 12
 
 def headline(report: Report) -> str:
     """``3 of 5 experiments hold, 1 does not hold, 1 FAILED``."""
-    count, _, rest = tally(report.entries).partition(" hold")
-    whole = report.experiments == len(report.entries)
-    return f"{count} {'experiments' if whole else 'runs'} hold{rest}"
+    count = len(report.entries)
+    noun = "experiment" if report.experiments == count else "run"
+    noun += "s" if count > 1 else ""
+    return re.sub(r"^((?:\d+ of )?\d+)", rf"\1 {noun}", tally(report.entries))
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
