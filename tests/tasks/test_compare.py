@@ -18,6 +18,7 @@ from runner.config.plain import plain
 from runner.execute import Prepared, prepare
 from runner.job import Job
 from runner.tasks import compare
+from runner.tasks._error_bound import output_bound
 
 U = 2**-24
 NINE = "data.values=[[0,1,2],[3,4,5],[6,7,8]]"
@@ -237,6 +238,16 @@ class TestBound:
         )
         for seed in range(3):
             assert job.task.run(prepared(job, seed).run)["agrees"]
+
+    def test_a_mean_that_batchnorm_subtracts_adds_to_the_magnitude(self) -> None:
+        job = compose(
+            "task=compare", "stack=empty", "+stack.layers.norm={kind: batchnorm, eps: 1e-30}",
+            "data=tensor", "data.values=[[3]]",
+        )  # fmt: skip
+        run = prepare(job, job.plan()).run
+        run.model.get_submodule("norm").running_mean.fill_(3)
+        # 3 − 3 is nothing, of magnitude 6; eight roundings and the input's own
+        assert output_bound(run).item() == pytest.approx(gamma(9) * 6, rel=1e-12)
 
     def test_low_precision(self, workplace: Path) -> None:
         words = ("task=compare", "stack=kernel_3x3", "data=noise", "dtype=bfloat16")
