@@ -174,6 +174,14 @@ def test_values_are_broken_into_lines_and_cut() -> None:
         " [0, 1, 0, 0, 0, -1, 0],",
         " [0, 1, 0, 0, 0, -1, 0]]",
     ]
+    assert broken(
+        "{dense: 1,000,000, image_to_image: 2, shapes: [[1, 2], [3, 4]], last: true}"
+    ) == [
+        "{dense: 1,000,000,",
+        " image_to_image: 2,",
+        " shapes: [[1, 2], [3, 4]],",
+        " last: true}",
+    ]
     (line,) = broken(str(list(range(1000))))
     assert re.fullmatch(r"\[0, 1, .*\d, …", line)
     assert len(line) < 105

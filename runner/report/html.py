@@ -19,7 +19,7 @@ h2 { font-size: 1.3rem; margin: 3rem 0 1rem; padding-bottom: .3rem; border-botto
 h3 { font-size: 1.08rem; line-height: 1.35; margin: 0; }
 a { color: #0b57a4; text-decoration-thickness: 1px; text-underline-offset: 2px; }
 p { margin: .5rem 0; }
-code, pre { font: .85rem/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+code, pre { font: .85em/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { margin: .6rem 0; padding: .5rem .7rem; background: #f4f5f7; border-radius: 4px;
   white-space: pre-wrap; }
 pre.why { background: #fcf0ef; }
@@ -45,7 +45,8 @@ td.word { white-space: nowrap; }
 .bad { color: var(--bad); font-weight: 600; }
 article { margin: 0 0 2.2rem; padding-top: .4rem; }
 .checks { margin: .6rem 0; }
-.checks code { display: inline-block; vertical-align: top; padding-top: .14rem;
+.checks td:first-child { overflow-wrap: break-word; }
+.checks code { display: inline-block; vertical-align: top; padding-top: .1em;
   white-space: pre-wrap; }
 .pictures { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-end; margin: .8rem 0; }
 figure { margin: 0; max-width: 100%; }

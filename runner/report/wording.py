@@ -56,8 +56,9 @@ def caption(picture: str) -> str:
 
 
 def broken(text: str) -> list[str]:
-    """A value in lines: short ones whole, matrices row by row, long ones cut."""
-    rows = text.replace("], [", "],\n [").split("\n") if len(text) > LINE // 2 else [text]
+    """A value in lines: short ones whole, matrices by rows, mappings by entries, long ones cut."""
+    inside = r"(?<=\],) (?=\[)" if text.startswith("[") else r"(?<=,) (?=[^\s:,]+: )"
+    rows = re.sub(inside, "\n ", text).split("\n") if len(text) > LINE // 2 else [text]
     lines = [row if len(row) <= LINE else f"{_cut(row)} …" for row in rows]
     if len(lines) > LINES:
         rest = len(lines) - LINES + 1
