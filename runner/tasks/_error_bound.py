@@ -119,9 +119,10 @@ def _bounding(module: nn.Module, row: Row, gradient: bool) -> tuple[nn.Module, i
             # Going back, the sums run over the outputs that an input has a part in.
             outputs = module.weight.shape[0] // module.geometry.groups
             inputs, *kernel = module.weight.shape[1:]
-            return module, max(inputs, outputs) * prod(kernel) + 2
+            return module, (outputs if gradient else inputs) * prod(kernel) + 2
         case nn.Linear():
-            return module, max(module.weight.shape) + 2
+            outputs, inputs = module.weight.shape
+            return module, (outputs if gradient else inputs) + 2
         case Pool2d():
             return _bounding_pool(module, row, gradient)
         case nn.BatchNorm1d() | nn.BatchNorm2d():
