@@ -17,7 +17,7 @@ from shell import Finished
 
 from runner import report
 from runner.config.errors import ConfigError
-from runner.report.gather import Entry, choose, gather, overrides_of, parse_header, tally
+from runner.report.gather import Entry, choose, gather, parse_header, tally
 from runner.report.wording import anchor, broken, duration, facts, headline
 
 NASTY = """<script>alert("1")</script> & 'a' | `b` *c* [d](e)"""
@@ -41,7 +41,9 @@ def job(folder: Path, **status: Any) -> Path:
         "threads": 2,
         "versions": {"runner": "0.1.0", "python": "3.11.7", "torch": "2.9"},
     }
-    (folder / "status.json").write_text(json.dumps(found | status))
+    found |= status
+    found["overrides"] = found["command"].split()[3:]
+    (folder / "status.json").write_text(json.dumps(found))
     outcomes = [
         {"metric": m, "expected": e, "measured": x, "holds": f is None, "failure": f}
         for m, e, x, f in measured
@@ -157,15 +159,6 @@ def test_choice_of_pictures(files: list[str], showcase: list[str], chosen: list[
     assert choose(files, showcase) == chosen
 
 
-def test_overrides_of_a_command() -> None:
-    command = (
-        "python -m runner --config-dir 'my dir' --config-name c experiment=a/b seed=1 ~x 'y=a b'"
-    )
-    assert overrides_of(command) == ("seed=1", "~x", "y=a b")
-    assert overrides_of("python -m runner +experiment=a") == ()
-    assert overrides_of("") == ()
-
-
 def test_values_are_broken_into_lines_and_cut() -> None:
     assert broken("[[19, 25], [37, 43]]") == ["[[19, 25], [37, 43]]"]
     matrix = "[" + ", ".join(["[0, 1, 0, 0, 0, -1, 0]"] * 3) + "]"
@@ -269,7 +262,7 @@ def test_what_is_gathered(tmp_path: Path) -> None:
 def test_sweep_over_one_experiment_is_a_row_per_job(tmp_path: Path) -> None:
     for i, lr in enumerate(["0.1", "0.2"]):
         for k, seed in enumerate(["1", "2"]):
-            command = f"python -m runner experiment=6_2/one a.lr={lr} seed={seed} device=cpu"
+            command = f"python -m runner +experiment=6_2/one a.lr={lr} seed={seed} ~x"
             job(tmp_path / str(2 * i + k), command=command)
     found = gather(tmp_path)
     assert [entry.name for entry in found.entries] == [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -62,7 +61,7 @@ class Entry:
     Attributes:
         folder: its directory, relative to the report's, with forward slashes.
         experiment: the name of the experiment, or nothing.
-        overrides: the words of its command that not every run of the report has.
+        overrides: the overrides that not every run of the report has.
         section: the number of the book's section, such as ``6.2.1``, or nothing.
         question: what the experiment asks, from the header of its YAML.
         answer: what the header says about it.
@@ -197,7 +196,11 @@ def read(folder: Path, root: Path) -> Entry:
     return Entry(
         folder=relative,
         experiment=status.get("experiment") or "",
-        overrides=overrides_of(status.get("command", "")),
+        overrides=tuple(
+            word
+            for word in map(str, status.get("overrides", []))
+            if word.lstrip("+").partition("=")[0] != "experiment"
+        ),
         section=section,
         question=question,
         answer=answer,
@@ -268,14 +271,6 @@ def _showcase(status: dict[str, Any]) -> Sequence[str]:
     except ConfigError:
         task = None  # the run failed before it had a task, or the task is gone
     return task.showcase if task else ()
-
-
-def overrides_of(command: str) -> tuple[str, ...]:
-    """The overrides of a command line, apart from the choice of the experiment."""
-    words = shlex.split(command)[3:]  # python -m runner
-    while words and words[0].startswith("--"):
-        words = words[2:]  # --config-dir and --config-name, with their values
-    return tuple(word for word in words if word.lstrip("+").partition("=")[0] != "experiment")
 
 
 def _check(outcome: dict[str, Any]) -> Check:
