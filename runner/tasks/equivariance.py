@@ -88,7 +88,7 @@ class Equivariance(Task):
                 change.append(distance(moved, images))
                 for track, y in zip(tracks, _outputs(run, moved), strict=True):
                     track.add(y, by, run.plan.input.size, self.fill)
-                advance(f"{s} pixels")
+                advance(f"by {s}")
         self._draw(run, tracks, change)
         return self._verdict(run, tracks, allowed) | {
             "change": {track.row.name: track.change[1] for track in tracks},

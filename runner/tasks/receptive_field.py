@@ -5,6 +5,9 @@ al. 2016, "Understanding the Effective Receptive Field in Deep Convolutional Neu
 measured: the gradient of one output position with respect to the input says how much each pixel
 matters. Of a Gaussian, 95.45 % lie within two standard deviations of the mean; so the effective
 field is, per axis, the shortest run of pixels that holds 95.45 % of the gradient's magnitude.
+
+The support is where the gradient is not exactly zero. Operators that compute through a transform of
+the whole image leave rounding everywhere, and a support that says so.
 """
 
 from __future__ import annotations
