@@ -1,0 +1,55 @@
+"""Charts: what can be known of them without looking; colours are counted, not judged."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from runner.tracking import charts
+
+
+def pixels(picture: Image.Image, colour: str) -> int:
+    """How many pixels have a colour exactly."""
+    return int((np.asarray(picture) == ImageColor.getrgb(colour)).all(axis=-1).sum())
+
+
+SERIES = {"a": [1.0, 2, 4], "a predicted": [4.0, 2, 1], "b": [3.0, 3, 3]}
+
+
+class TestLines:
+    def test_a_prediction_takes_no_colour_of_its_own(self) -> None:
+        first, second, third = charts.COLOURS[:3]
+        picture = charts.lines(SERIES, "title", "x", "y", dashed=["a predicted"])
+        assert pixels(picture, first) > 100
+        assert pixels(picture, second) > 100
+        assert pixels(picture, third) == 0
+        # Not dashed, it is a curve like any other, whatever its name.
+        assert pixels(charts.lines(SERIES, "title", "x", "y"), third) > 100
+
+    def test_nothing_positive_on_a_logarithmic_scale(self) -> None:
+        picture = charts.lines({"loss": [0.0, 0.0]}, "title", "step", "loss", log=True)
+        assert pixels(picture, charts.COLOURS[0]) > 10
+
+    def test_more_curves_than_colours(self) -> None:
+        series = {f"curve {i}": [float(i), i] for i in range(2 * len(charts.COLOURS))}
+        assert charts.lines(series, "title", "x", "y").width > 500
+
+
+class TestSurface:
+    def test_shades_and_path(self) -> None:
+        side = np.linspace(-1, 1, 21)
+        values = side[:, None] ** 2 + side**2
+        path = np.array([[0.9, 0.9], [-0.5, 0.5], [0.0, 0.0], [50.0, 50.0]])
+        picture = charts.surface(
+            values, side.tolist(), side.tolist(), "bowl", "x", "y", path=path, goal=(0.0, 0.0)
+        )
+        assert pixels(picture, charts.COLOURS[1]) > 100
+
+    def test_a_valley(self) -> None:
+        # Zero along a line: the logarithmic scale ends above it.
+        side = np.linspace(-1, 1, 21)
+        values = (side[:, None] + side) ** 2
+        path = np.array([[0.5, 0.5]])
+        charts.surface(
+            values, side.tolist(), side.tolist(), "valley", "x", "y", path=path, goal=(0.0, 0.0)
+        )
