@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+HINT = "Name another one with task.pattern, or set task.normalize=false."
+
+
 def correlation(x: Tensor, pattern: Tensor, op: str) -> Tensor:
     """Plain cross-correlation, summed over channels.
 
@@ -60,7 +63,12 @@ def ncc(x: Tensor, pattern: Tensor, op: str) -> Tensor:
     zero_mean = pattern - pattern.mean(dim=(1, 2), keepdim=True)
     norm = float(zero_mean.norm())
     if norm**2 <= eps * float(pattern.norm()) ** 2:
-        raise flat(float(pattern.mean()))
+        raise problem(
+            "task.pattern",
+            "a pattern with contrast after the stack",
+            "one that the stack makes constant",
+            HINT,
+        )
     # About their mean, squares lose the fewest digits when the squared mean is taken from them.
     x = x - x.mean(dim=(1, 2), keepdim=True)
     squares = _box(x * x, (kh, kw), op)
@@ -68,16 +76,6 @@ def ncc(x: Tensor, pattern: Tensor, op: str) -> Tensor:
     least = eps * squares.sum(dim=0).max()
     cosine = correlation(x, zero_mean, op) / (energy.clamp(min=0).sqrt() * norm)
     return torch.where(energy > least, cosine, torch.zeros_like(cosine)).clamp(-1, 1)
-
-
-def flat(value: float) -> Exception:
-    """What to say of a pattern without contrast."""
-    return problem(
-        "task.pattern",
-        "a pattern with contrast",
-        f"a constant one, {value:.3g} everywhere",
-        "Name another one with task.pattern, or set task.normalize=false.",
-    )
 
 
 def _box(x: Tensor, size: Pair, op: str) -> Tensor:

@@ -22,7 +22,7 @@ from runner.ops import Ops, conv_op
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._ncc import correlation, flat, ncc, peaks, position_error
+from runner.tasks._ncc import HINT, correlation, ncc, peaks, position_error
 from runner.tasks._outputs import to_numpy
 from runner.tasks._pattern import Pattern
 from runner.tasks._places import Places
@@ -78,7 +78,7 @@ class Match(Task):
         """Maps less their mean, their squares, window sums and scores."""
         output = plan.output
         numbers = output.channels * output.height * output.width if isinstance(output, Shape) else 0
-        return 6 * max(ITEM_BYTES[plan.dtype], 4) * numbers
+        return 6 * ITEM_BYTES[_wide(plan.dtype)] * numbers
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """The pattern must fit the image, the plantings too, and the stack must leave maps."""
@@ -134,9 +134,9 @@ class Match(Task):
                 "Take a larger pattern, or fewer layers.",
             )
         kernel = (found[0].count, found[1].count)
-        op = conv_op(ops.conv)
+        op, dtype = conv_op(ops.conv), _wide(plan.dtype)
         for size in (kernel, (1, kernel[1]), (kernel[0], 1)):
-            reasons = op.unsupported(ConvGeometry(size), plan.dtype, "cpu")
+            reasons = op.unsupported(ConvGeometry(size), dtype, "cpu")
             if reasons:
                 raise problem(
                     "ops.conv",
@@ -152,10 +152,11 @@ class Match(Task):
             raise problem("task.image", f"an image of the data, {there}", str(self.image))
         pattern = self.pattern.read(images.x[self.image])
         if self.normalize and not np.ptp(pattern, axis=(1, 2)).any():
-            raise flat(float(pattern.mean()))
+            got = f"a constant one, {float(pattern.mean()):.3g} everywhere"
+            raise problem("task.pattern", "a pattern with contrast", got, HINT)
 
     def _plantings(self, image: Shape) -> list[Pair]:
-        """Where the pattern is copied to; a crop by default to where it was, if only paler."""
+        """Where the pattern is copied to, with gain and offset; a crop by default to its own place."""
         if self.plant is not None:
             return list(self.plant)
         own = self.pattern.place(image)
@@ -222,7 +223,7 @@ class Match(Task):
         x = torch.from_numpy(np.stack([image, canvas]))
         with torch.no_grad():
             maps = run.model.eval()(x.to(run.device, getattr(torch, run.dtype)))
-            maps = maps.float() if maps.element_size() < 4 else maps
+            maps = maps.to(getattr(torch, _wide(run.dtype)))
             rows, columns = sides
             features = maps[0][:, rows.searched, columns.searched]
             wanted = maps[1][:, rows.pattern, columns.pattern]
@@ -259,6 +260,11 @@ class Match(Task):
         run.tracker.image("match/scores", how)
         run.tracker.image("match/overview", pictures.sheet([where, how, what], 2))
         run.tracker.histogram("match/scores_histogram", scores)
+
+
+def _wide(dtype: str) -> str:
+    """The type that scores are computed in: sums of squares need more than half precision."""
+    return dtype if ITEM_BYTES[dtype] >= 4 else "float32"
 
 
 def _ring(place: Pair, around: int, size: tuple[int, ...]) -> Box:

@@ -97,9 +97,8 @@ class Trace(Task):
         for i, channel in enumerate(self.channels):
             if channel >= shape.channels:
                 last = shape.channels - 1
-                expected = f"a channel of the output of '{row.name}', 0" + f" to {last}" * (
-                    last > 0
-                )
+                which = f"0 to {last}" if last else "0, the only one"
+                expected = f"a channel of the output of '{row.name}', {which}"
                 problems.append(Problem(f"task.channels[{i}]", expected, str(channel)))
         if problems:
             raise ConfigError(*problems)
@@ -138,7 +137,7 @@ class Trace(Task):
         """The traced outputs, by hand and by the operator; text, frames and an animation."""
         row = self._row(run.plan)
         module: Any = run.model.get_submodule(row.name)
-        x, y = _passed_through(run.model.eval(), module, run.x[self.image : self.image + 1])
+        x, y = self._passed_through(run, module)
         run.outputs |= {"trace/input": x, f"trace/{row.name}": y}
         positions = list(self.positions or np.ndindex(*y.shape[1:]))[: self._most()]
         steps: list[Any] = [_step(module, x, p, c) for c in self.channels for p in positions]
@@ -157,8 +156,9 @@ class Trace(Task):
         chosen = np.linspace(0, len(pictures) - 1, 3 if large else 6).round().astype(int)
         storyboard = sheet([pictures[i] for i in np.unique(chosen)], 1 if large else 2)
         run.tracker.image("trace/storyboard", storyboard)
-        film = gif(pictures, int(1000 * self.seconds))
-        write_atomically(run.directory / "images" / "trace.gif", film)
+        folder = run.directory / "images"
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / "trace.gif", gif(pictures, int(1000 * self.seconds)))
 
         metrics: dict[str, Any] = {"layer": row.name, "positions": [list(p) for p in positions]}
         metrics["values"] = self._by_channel(measured)
@@ -170,6 +170,21 @@ class Trace(Task):
             metrics["winners"] = [list(step.winner_in_input) for step in steps]
         metrics["max_difference"] = float(np.abs(measured - sums).max())
         return metrics
+
+    def _passed_through(self, run: Run, module: nn.Module) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What goes into one module of the model, and what comes out of it; c × h × w."""
+        import torch
+
+        seen: list[tuple[Tensor, Tensor]] = []
+        handle = module.register_forward_hook(lambda _, args, y: seen.append((args[0], y)))
+        image = torch.from_numpy(run.images.x[self.image : self.image + 1])
+        try:
+            with torch.no_grad():
+                run.model.eval()(image.to(run.device, getattr(torch, run.dtype)))
+        finally:
+            handle.remove()
+        inner, y = seen[0]
+        return to_numpy(inner)[0], to_numpy(y)[0]
 
     def _most(self) -> int:
         return FIRST if self.positions is None else len(self.positions)
@@ -214,37 +229,21 @@ class Trace(Task):
         """
         import torch
 
-        eps = torch.finfo(getattr(torch, run.dtype)).eps
+        limits = torch.finfo(getattr(torch, run.dtype))
         spread = 0.0
         if isinstance(steps[0], ConvStep):
             weight = float(module.weight.detach().double().norm())
             spread = log2(x.size + 1) * weight * float(np.linalg.norm(x.astype(np.float64)))
         for step, value in zip(steps, measured, strict=True):
             terms = step.padded.size * len(getattr(step, "parts", (1,)))
-            bound = 4 * eps * ((terms + 2) * step.magnitude + spread)
-            if not abs(value - step.value) <= bound:
+            bound = 4 * limits.eps * ((terms + 2) * step.magnitude + spread)
+            # What is too large for the type is infinite, and then not a number, rightly so.
+            if step.magnitude < limits.max and not abs(value - step.value) <= bound:
                 raise RuntimeError(
                     f"stack.layers.{row.name}: operator '{row.op}' computed {value:g} at "
                     f"channel {step.channel}, position {list(step.position)}, where the "
                     f"definition gives {step.value:g}"
                 )
-
-
-def _passed_through(
-    model: nn.Module, module: nn.Module, x: Tensor
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What goes into one module of a model, and what comes out of it; c × h × w."""
-    import torch
-
-    seen: list[tuple[Tensor, Tensor]] = []
-    handle = module.register_forward_hook(lambda _, args, y: seen.append((args[0], y)))
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        handle.remove()
-    (inner, y) = seen[0]
-    return to_numpy(inner)[0], to_numpy(y)[0]
 
 
 def _step(module: Any, x: NDArray[Any], position: Pair, channel: int) -> ConvStep | PoolStep:

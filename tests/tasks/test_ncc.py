@@ -125,7 +125,9 @@ def test_constant_windows_score_zero(dtype: type, level: float) -> None:
 
 def test_a_constant_pattern_is_refused() -> None:
     x = np.random.default_rng(4).normal(size=(1, 8, 8))
-    with pytest.raises(ConfigError, match=r"task.pattern: expected a pattern with contrast, got a"):
+    with pytest.raises(
+        ConfigError, match=r"task.pattern: expected a pattern with contrast after the"
+    ):
         score(x, np.full((1, 3, 3), 0.1))
 
 

@@ -220,6 +220,12 @@ def test_any_precision(dtype: str, workplace: Path) -> None:
     assert trace(f"dtype={dtype}").metrics["values"] == [19, 25, 37, 43]
 
 
+def test_what_half_precision_cannot_hold_is_no_mistake(one_frame: None, workplace: Path) -> None:
+    result = trace("dtype=float16", "data.values=[[60000,60000],[0,0]]", conv(weight="[[1,1]]"))
+    assert result.metrics["sums"] == [120000, 0]
+    assert result.metrics["values"][0] == float("inf")
+
+
 def test_an_operator_that_is_wrong_is_named(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +264,7 @@ def test_an_operator_that_is_wrong_is_named(
         (["stack=empty"], "stack.layers: expected a conv or pool layer to trace, got no layers."),
         (["task.image=1"], "task.image: expected an image of the data, 0, the only one, got 1."),
         (["task.channels=[0,1]"], "task.channels[1]: expected a channel of the output of 'conv', "
-         "0, got 1."),
+         "0, the only one, got 1."),
         (["task.channels=[]"], "task.channels: expected a channel or a list of up to 64"),
     ],
 )  # fmt: skip
