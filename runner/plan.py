@@ -185,7 +185,7 @@ class Plan:
         if largest is not None and self.bytes(largest) > 4 * self.input_bytes:
             path, what = largest.path, f"{largest.output} outputs"
             held = f"{largest.parameters:,} parameters, "
-        kept = f", {factor} times for learning" if factor > 1 else ""
+        kept = f", {factor} copies" if factor > 1 else ""
         raise problem(
             path,
             f"a stack that fits into memory_limit_gib ({readable_bytes(limit)})",

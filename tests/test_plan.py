@@ -222,7 +222,7 @@ class TestMemory:
             "got 67.0 GiB, most of it here (128 parameters, 64×8192×8192 outputs × batch 2). "
             "Use smaller sizes, or raise memory_limit_gib."
         )
-        with pytest.raises(ConfigError, match=r"132\.0 GiB, 2 times for learning"):
+        with pytest.raises(ConfigError, match=r"132\.0 GiB, 2 copies"):
             found.check_memory(4 * 2**30, factor=2)
 
     def test_without_layers_it_is_the_data(self):
