@@ -70,7 +70,7 @@ def lines(
         if log and any(value > 0 for values in series.values() for value in values):
             axes.set_yscale("log", nonpositive="mask")
         if x is None or all(isinstance(position, int) for position in x):
-            axes.xaxis.get_major_locator().set_params(integer=True)  # no steps between the steps
+            axes.locator_params(axis="x", integer=True)  # no steps between the steps
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         axes.grid(color="#e0e0e0", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
