@@ -156,7 +156,7 @@ class Match(Task):
             raise problem("task.pattern", "a pattern with contrast", got, HINT)
 
     def _plantings(self, image: Shape) -> list[Pair]:
-        """Where the pattern is copied to, with gain and offset; a crop by default to its own place."""
+        """Where the pattern is copied to, changed; a crop by default to its own place."""
         if self.plant is not None:
             return list(self.plant)
         own = self.pattern.place(image)
