@@ -146,12 +146,13 @@ def launch_sweep(
         metrics: dict[str, Any] = {}
         try:
             job = Job.parse(plain(task_config))
-            prepared = prepare(job, job.plan())
-            result = _execute(prepared, folder, task_config, origin, Terminal(quiet=True))
+            with host_settings(job):  # one job's threads are not the next one's
+                prepared = prepare(job, job.plan())
+                result = _execute(prepared, folder, task_config, origin, Terminal(quiet=True))
         except Exception as error:
             record_failure(folder, error, origin)
         else:
-            results.append(result)
+            results.append(replace(result, outputs={}))  # they are in files; here they would pile up
             metrics = result.metrics
         entries.append(report.read(folder, directory))
         # An experiment's numbers are in the report; of other sweeps they are the point.
