@@ -6,7 +6,8 @@ taken for. Learning lowers the cross-entropy of their softmax (the book, 4.1 and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +62,8 @@ class Classify(Recipe, Task):
 
     def overhead(self, plan: Plan) -> int:
         """The optimizer's two numbers per weight, and the test images of another source."""
-        count = self.test_data.count() if self.test_data is not None else 0
+        with _under_test_data():
+            count = self.test_data.count() if self.test_data is not None else 0
         return 2 * plan.parameters * ITEM_BYTES[plan.dtype] + 16 * count * elements(plan.input)
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
@@ -79,12 +81,10 @@ class Classify(Recipe, Task):
         if self.schedule.warmup >= self.epochs:
             expected = f"fewer epochs than task.epochs, {self.epochs}"
             raise problem("task.schedule.warmup", expected, str(self.schedule.warmup))
-        if self.test_data is not None and self.test_data.shape() != plan.input:
-            raise problem(
-                "task.test_data",
-                f"images of {plan.input}, like the data",
-                str(self.test_data.shape()),
-            )
+        with _under_test_data():
+            shape = self.test_data.shape() if self.test_data is not None else plan.input
+            if shape != plan.input:
+                raise problem("", f"images of {plan.input}, like the data", str(shape))
 
     def _check_batchnorm(self, plan: Plan) -> None:
         for row in plan.leaves() if self.batch_size == 1 else ():
@@ -112,7 +112,7 @@ class Classify(Recipe, Task):
                 "task.batch_size",
                 f"at most {training}, the images that are left for training",
                 str(self.batch_size),
-                "data.images=null takes all there are.",
+                f"Set task.batch_size={training}, or take more images.",
             )
         if self._tests is not None:
             _check_labels(self._tests, "task.test_data")
@@ -130,12 +130,8 @@ class Classify(Recipe, Task):
     @cached_property
     def _tests(self) -> Images | None:
         """The images of `test_data`."""
-        if self.test_data is None:
-            return None
-        try:
-            return self.test_data.load()
-        except ConfigError as error:
-            raise error.under("task.test_data") from None
+        with _under_test_data():
+            return self.test_data.load() if self.test_data is not None else None
 
     def reached(self, directory: Path) -> int:
         """The step of the checkpoint."""
@@ -223,6 +219,15 @@ class Sets:
     val: TensorDataset
     test: TensorDataset
     pictures: NDArray[np.float64]
+
+
+@contextmanager
+def _under_test_data() -> Iterator[None]:
+    """Problems of the other source are given its path."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.under("task.test_data") from None
 
 
 def _check_labels(images: Images, path: str) -> None:
