@@ -16,7 +16,6 @@ import numpy as np
 from pydantic import Field as Limited
 
 from runner.config.errors import problem
-from runner.layers import Layer
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
@@ -61,10 +60,11 @@ class Diagnose(Task):
             raise problem(
                 "stack.layers",
                 "one conv layer and nothing else, whose squared error is quadratic",
-                ", ".join(f"{name} ({row.kind})" for name, row in _named(stack)) or "no layers",
+                ", ".join(f"{name} ({one.kind})" for name, one in stack.layers.items())
+                or "no layers",
                 "Try stack=kernel_1x2 or stack=kernel_3x3.",
             )
-        ((name, _),) = _named(stack)
+        (name,) = stack.layers
         if not only.trainable:
             raise problem(f"stack.layers.{name}.trainable", "true", "false", "It is to be learned.")
         if self.optimizer.name != "sgd":
@@ -256,7 +256,3 @@ def _draw_surface(run: Run, hessian: Array, path: Array, goal: Array) -> None:
         path=path, goal=(float(goal[0]), float(goal[1])),
     )  # fmt: skip
     run.tracker.image("diagnose/surface", picture)
-
-
-def _named(stack: Stack) -> list[tuple[str, Layer]]:
-    return list(stack.layers.items())
