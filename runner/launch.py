@@ -152,7 +152,8 @@ def launch_sweep(
         except Exception as error:
             record_failure(folder, error, origin)
         else:
-            results.append(replace(result, outputs={}))  # they are in files; here they would pile up
+            # Outputs are in files; here they would pile up.
+            results.append(replace(result, outputs={}))
             metrics = result.metrics
         entries.append(report.read(folder, directory))
         # An experiment's numbers are in the report; of other sweeps they are the point.
