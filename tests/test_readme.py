@@ -9,6 +9,8 @@ import pytest
 
 import runner
 import runner.layers
+from runner.config.compose import Composer
+from runner.config.globs import without_globs
 from runner.launch import launch_sweep, plan_only
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -48,6 +50,9 @@ def test_command_plans(own_configs, command):
             plan_only(words)
         shown = README[README.index(command) :].split("```")[0].splitlines()[2:]
         assert [f"  {found}" for found in caught.value.problems] == shown
+    elif "experiment=glob(**)" in words:
+        with Composer() as composer:  # tests/test_configs.py runs each of them
+            assert len(without_globs(words, composer.options)[1].split(",")) > 80
     elif "-m" in words:
         assert launch_sweep([word for word in words if word != "-m"], config_dir=folder)
     else:
