@@ -168,3 +168,19 @@ def test_numbers_that_are_none_end_nothing(workplace: Path) -> None:
     assert result.metrics["output_shape"] == [1, 1, 1, 1]
     assert (result.directory / "status.json").is_file()
     assert "could not take histogram" in (result.directory / "run.log").read_text()
+
+
+def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    """Killed at step 3 with a checkpoint of step 1, and measured again in another event file."""
+    killed = TensorBoard(tmp_path)
+    for step in (1, 2, 3):
+        killed.scalars({"train/loss": float(step)}, step)
+    killed.close()
+    (first,) = tmp_path.iterdir()
+    first.rename(tmp_path / "events.out.tfevents.0000000000.host.1")  # it came first
+    resumed = TensorBoard(tmp_path)
+    resumed.rewind(1)
+    resumed.scalars({"train/loss": 20.0}, 2)
+    resumed.close()
+    found = [(event.step, event.value) for event in read(tmp_path).Scalars("train/loss")]
+    assert found == [(1, 1.0), (2, 20.0)]
