@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field as Limited
@@ -62,6 +62,29 @@ class Optimizer(Spec):
         trainable = [p for p in parameters if p.requires_grad]
         optimizer: optim.Optimizer = kinds[self.name](trainable, **options)
         return optimizer
+
+    def stepper(self, parameters: Iterator[nn.Parameter]) -> Callable[[], None]:
+        """A function that takes one step, for problems so small that its own time counts.
+
+        Plain gradient descent is done here, to the last bit as `torch.optim.SGD` does it: that
+        class's bookkeeping takes longer than the forward pass over a small image.
+        """
+        import torch
+
+        trainable = [p for p in parameters if p.requires_grad]
+        if self.name != "sgd" or self.momentum:
+            return self.build(iter(trainable)).step
+
+        def step() -> None:
+            with torch.no_grad():
+                for weight in trainable:
+                    gradient = weight.grad
+                    if gradient is not None:
+                        if self.weight_decay:
+                            gradient = gradient.add(weight, alpha=self.weight_decay)
+                        weight.add_(gradient, alpha=-self.lr)
+
+        return step
 
 
 class Diverged(RuntimeError):
