@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from runner.config.compose import CONFIG_NAME, config_folder
 from runner.config.errors import ConfigError, SweepFailed, problem
-from runner.terminal import print_error, print_problems
+from runner.terminal import Terminal, print_error, print_problems
 
 DONE, FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
@@ -84,7 +84,8 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         hint = "Add your own folder with --config-dir; the project's configs stay."
         raise problem("--config-path", "nothing", f"'{arguments.config_path}'", hint)
     if arguments.report:
-        print(report.write(report.gather(Path(arguments.report)), Path(arguments.report)))
+        page = report.write(report.gather(Path(arguments.report)), Path(arguments.report))
+        Terminal().line(str(page), whole=True)
         return DONE
     name = arguments.config_name or CONFIG_NAME
     where = {"config_dir": arguments.config_dir, "config_name": name}

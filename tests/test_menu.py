@@ -61,7 +61,7 @@ def test_unknown_names_are_answered_with_the_menu():
         menu.require("runner.layers", "convv")
     (problem,) = caught.value.problems
     assert problem.path == "kind"
-    assert problem.expected.startswith("one of activation, batchnorm, conv")
+    assert problem.expected.startswith("one of activation, batchnorm, block, conv, dense_block")
     assert problem.got == "'convv'"
     assert problem.hint == "Did you mean 'conv'?"
 

@@ -147,6 +147,12 @@ def test_keys_that_only_the_spec_knows_need_no_plus() -> None:
     assert runner.plan("task=edge", "stack.layers.conv.stride=2").output.dims == (1, 3, 4)
 
 
+TASKS = (
+    "classify, compare, diagnose, edge, equivariance, forward, learn_kernel, locality, match, "
+    "plan, receptive_field, trace"
+)
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
@@ -171,8 +177,8 @@ def test_keys_that_only_the_spec_knows_need_no_plus() -> None:
             "stack.layers.conv.kernel=3,5",
             "stack.layers.conv.kernel: expected one value, got '3,5'.",
         ),
-        ("task=", "task: expected one of edge, forward, learn_kernel, plan, got nothing."),
-        ("task=null", "task: expected one of edge, forward, learn_kernel, plan, got 'null'."),
+        ("task=", f"task: expected one of {TASKS}, got nothing."),
+        ("task=null", f"task: expected one of {TASKS}, got 'null'."),
         ("stack=3", "stack: expected one of "),
         ("seed", "seed: expected key=value, got 'seed'."),
         ("=3", "=3: expected key=value, got '=3'."),
