@@ -23,7 +23,7 @@ from runner.config.compose import CONFIG_NAME, config_folder
 from runner.config.errors import ConfigError, SweepFailed, problem
 from runner.terminal import Terminal, print_error, print_problems
 
-DONE, FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+DONE, FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, UNREAD, TERMINATED = 0, 1, 2, 3, 130, 141, 143
 
 
 def main() -> NoReturn:
@@ -46,6 +46,10 @@ def main() -> NoReturn:
     except SweepFailed as error:
         print_error(str(error))
         code = FAILED
+    except BrokenPipeError:
+        # Who read the output (`| head`) has seen enough; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = UNREAD
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

@@ -317,3 +317,11 @@ def test_configs_of_ones_own_that_are_absent(
     assert done.rc == 2
     assert f"{words[0]}: expected " in done.stderr
     assert "'absent'" in done.stderr
+
+
+def test_output_that_nobody_reads_is_no_error(workplace: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*COMMAND, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
