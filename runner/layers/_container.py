@@ -11,7 +11,7 @@ from pydantic import Field as Limited
 from pydantic import PrivateAttr, model_validator
 
 from runner.chain import build_chain, plan_chain
-from runner.config.errors import ConfigError, describe, join, problem
+from runner.config.errors import ConfigError, describe, did_you_mean, join, one_of, problem
 from runner.config.spec import Menu, check
 from runner.geometry import AnyShape, Field
 from runner.layers import Layer
@@ -206,16 +206,27 @@ class Repeated(Container):
             raise error.noting(f"In repetition {number} of {len(self._blocks)}.") from None
 
 
-def _filled(value: Any, parameters: Mapping[str, Any]) -> Any:
-    """A config with every ``$name`` replaced by that parameter."""
+def _filled(value: Any, parameters: Mapping[str, Any], path: str = "layers") -> Any:
+    """A config with every ``$name`` replaced by that parameter.
+
+    Raises:
+        ConfigError: there is no such parameter.
+    """
     if isinstance(value, str) and value.startswith("$"):
-        return parameters.get(value[1:], value)
+        name = value[1:]
+        if name not in parameters:
+            known = [f"${known}" for known in parameters]
+            expected = one_of(known) if known else "a value; there are no parameters without each"
+            raise problem(path, expected, f"'{value}'", did_you_mean(value, known))
+        return parameters[name]
     if isinstance(value, list):
-        return [_filled(entry, parameters) for entry in value]
+        return [_filled(entry, parameters, path) for entry in value]
     if isinstance(value, dict):
-        # An inner repetition's own parameters come before those of the one around it.
+        # An inner repetition's own parameters come before those of the one around it, and later.
         own = value.get("each")
         if isinstance(own, dict):
-            parameters = {k: v for k, v in parameters.items() if k not in own}
-        return {key: _filled(entry, parameters) for key, entry in value.items()}
+            parameters = {**parameters, **{name: f"${name}" for name in own}}
+        return {
+            key: _filled(entry, parameters, join(path, str(key))) for key, entry in value.items()
+        }
     return value

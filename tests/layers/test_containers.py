@@ -127,7 +127,12 @@ class TestRepeat:
             ),
             (
                 {"times": 1, "layers": {"c": conv("$m", 3)}},
-                "r.layers.c.channels: expected an integer, got '$m' (text)",
+                "r.layers.c.channels: expected a value; there are no parameters without each, got "
+                "'$m'.",
+            ),
+            (
+                {"each": {"out": [1, 2], "k": [1, 1]}, "layers": {"c": conv("$outt", "$k")}},
+                "r.layers.c.channels: expected one of $out, $k, got '$outt'. Did you mean '$out'?",
             ),
             (
                 {"times": 5, "layers": {"c": conv(1, 3)}},
