@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 from pydantic import Field as Limited
 
-from runner.config.errors import ConfigError, did_you_mean, problem
+from runner.config.errors import ConfigError, did_you_mean, problem, under
 from runner.config.spec import Menu, Spec, check, refuse
 from runner.data import Data
 from runner.expect import Expect
@@ -74,10 +74,8 @@ class Job(Spec):
         Raises:
             ConfigError: shapes that don't fit, too much memory, data that isn't there.
         """
-        try:
+        with under("data"):
             shape, count = self.data.shape(), self.data.count()
-        except ConfigError as error:
-            raise error.under("data") from None
         plan = self.stack.plan(shape, self.ops, self.task.batch(count), self.dtype)
         limit = int(self.memory_limit_gib * GIB)
         plan.check_memory(limit, count, self.task.memory_factor, self.task.overhead(plan))

@@ -7,7 +7,8 @@ are collected, so that one run names them all.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 
@@ -62,6 +63,15 @@ def join(prefix: str, path: str) -> str:
     if path.startswith("["):
         return prefix + path
     return ".".join(part for part in (prefix, path) if part)
+
+
+@contextmanager
+def under(prefix: str) -> Iterator[None]:
+    """Whatever is wrong inside the block is told from further out, as by `ConfigError.under`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.under(prefix) from None
 
 
 def problem(path: str, expected: str, got: str, hint: str = "") -> ConfigError:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runner import menu
-from runner.config.errors import ConfigError, one_of, problem
+from runner.config.errors import ConfigError, one_of, problem, under
 from runner.config.spec import Kind
 from runner.geometry import AnyShape, Features, Field, Pair, Shape, Sides
 from runner.ops import PACKAGE, Ops
@@ -103,7 +103,7 @@ class Layer(Kind, ABC):
         Raises:
             ConfigError: such an input doesn't fit; paths start with `path`.
         """
-        try:
+        with under(path):
             return Row(
                 name=name,
                 path=path,
@@ -118,8 +118,6 @@ class Layer(Kind, ABC):
                 field=self.field(x, field),
                 op=self.operator(ops),
             )
-        except ConfigError as error:
-            raise error.under(path) from None
 
     @abstractmethod
     def build(self, x: AnyShape, ops: Ops, generator: torch.Generator) -> nn.Module:

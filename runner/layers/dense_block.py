@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import problem, under
 from runner.geometry import AnyShape, Features, Field, Shape, elements
 from runner.layers import maps
 from runner.layers._container import Inside, Repeated
@@ -23,10 +23,8 @@ class DenseBlock(Repeated):
 
     def inside(self, name: str, path: str, x: AnyShape, field: Field, ops: Ops) -> Inside:
         """Every repetition on all that came before it."""
-        try:
+        with under(path):
             x = maps(x, "dense_block")
-        except ConfigError as error:
-            raise error.under(path) from None
         rows, held = [], 0
         for number in range(1, len(self.children()) + 1):
             row = self.repetition(number, name, path, x, field, ops)

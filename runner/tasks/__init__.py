@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from runner.config.errors import ConfigError
+from runner.config.errors import under
 from runner.config.spec import Kind
 from runner.data import Data, Images
 from runner.ops import Ops
@@ -104,10 +104,8 @@ class Run:
 
 def load(data: Data) -> Images:
     """A source's images; its problems are given the path ``data``."""
-    try:
+    with under("data"):
         return data.load()
-    except ConfigError as error:
-        raise error.under("data") from None
 
 
 class Task(Kind, ABC):

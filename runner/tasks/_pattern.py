@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainValidator, model_validator
 
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import ConfigError, problem, under
 from runner.config.numbers import Nested, array
 from runner.config.spec import Spec, check_kind
 from runner.data import Data
@@ -120,8 +120,6 @@ class Pattern(Spec):
         source, problems = check_kind("runner.data", raw, "task.pattern")
         if not isinstance(source, Data):
             raise ConfigError(*problems)
-        try:
+        with under("task.pattern"):
             source.shape()
-        except ConfigError as error:
-            raise error.under("task.pattern") from None
         return source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import problem, under
 from runner.config.spec import Spec
 from runner.layers.conv import Conv
 from runner.plan import Plan
@@ -35,10 +35,8 @@ class Target(Spec):
                 "a kernel by name or numbers",
                 f"the initializer '{self.weight}'",
             )
-        try:
+        with under("task.target"):
             wanted = self.layer(stack).output_shape(plan.input)
-        except ConfigError as error:
-            raise error.under("task.target") from None
         if wanted != plan.output:
             raise problem(
                 "task.target",

@@ -6,8 +6,7 @@ taken for. Learning lowers the cross-entropy of their softmax (the book, 4.1 and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Limited
 
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import problem, under
 from runner.config.spec import Menu
 from runner.data import Data, Images
 from runner.geometry import Features, Shape, elements
@@ -62,7 +61,7 @@ class Classify(Recipe, Task):
 
     def overhead(self, plan: Plan) -> int:
         """The optimizer's two numbers per weight, and the test images of another source."""
-        with _under_test_data():
+        with under("task.test_data"):
             count = self.test_data.count() if self.test_data is not None else 0
         return 2 * plan.parameters * ITEM_BYTES[plan.dtype] + 16 * count * elements(plan.input)
 
@@ -81,7 +80,7 @@ class Classify(Recipe, Task):
         if self.schedule.warmup >= self.epochs:
             expected = f"fewer epochs than task.epochs, {self.epochs}"
             raise problem("task.schedule.warmup", expected, str(self.schedule.warmup))
-        with _under_test_data():
+        with under("task.test_data"):
             shape = self.test_data.shape() if self.test_data is not None else plan.input
             if shape != plan.input:
                 raise problem("", f"images of {plan.input}, like the data", str(shape))
@@ -130,7 +129,7 @@ class Classify(Recipe, Task):
     @cached_property
     def _tests(self) -> Images | None:
         """The images of `test_data`."""
-        with _under_test_data():
+        with under("task.test_data"):
             return self.test_data.load() if self.test_data is not None else None
 
     def reached(self, directory: Path) -> int:
@@ -219,15 +218,6 @@ class Sets:
     val: TensorDataset
     test: TensorDataset
     pictures: NDArray[np.float64]
-
-
-@contextmanager
-def _under_test_data() -> Iterator[None]:
-    """Problems of the other source are given its path."""
-    try:
-        yield
-    except ConfigError as error:
-        raise error.under("task.test_data") from None
 
 
 def _check_labels(images: Images, path: str) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field as Limited
 from pydantic import model_validator
 
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import ConfigError, problem, under
 from runner.config.spec import Menu, Spec
 from runner.data import Data
 from runner.geometry import Shape, elements
@@ -140,10 +140,8 @@ class Compare(Task):
         """Shape and number of the other images."""
         if self.other.data is None:
             return plan.input, plan.batch
-        try:
+        with under("task.other.data"):
             return self.other.data.shape(), self.other.data.count()
-        except ConfigError as error:
-            raise error.under("task.other.data") from None
 
     def _other(self, plan: Plan, stack: Stack, ops: Ops) -> tuple[Stack, Ops, Plan]:
         """The other stack, its operators and its plan; problems carry paths under task.other."""
@@ -205,10 +203,8 @@ class Compare(Task):
         stack.check_ops(plan, ops, run.dtype, run.device.partition(":")[0])
         data = self.other.data or run.data
         other = replace(run, stack=stack, ops=ops, plan=plan, data=data, outputs={}, notes=[])
-        try:
+        with under("task.other"):
             _ = other.images
-        except ConfigError as error:
-            raise error.under("task.other") from None
         if self.weights == "copied":
             _copy(run, other)
         return other

@@ -12,6 +12,7 @@ from runner.config.errors import (
     join,
     one_of,
     problem,
+    under,
 )
 
 
@@ -46,6 +47,9 @@ def test_it_crosses_processes():
 def test_paths(prefix, path, joined):
     assert join(prefix, path) == joined
     assert problem(path, "x", "y").under(prefix).problems[0].path == joined
+    with pytest.raises(ConfigError) as caught, under(prefix):
+        raise problem(path, "x", "y")
+    assert caught.value.problems[0].path == joined
 
 
 @pytest.mark.parametrize(
