@@ -93,11 +93,26 @@ def _padding(value: object) -> tuple[int, int, int, int] | str:
     return (items[0], items[0], items[-1], items[-1])
 
 
+REGION = "[top, left, height, width]"
+
+
+def _region(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        refuse(REGION, describe(value))
+    region = integers(value, (4,), 0, REGION)
+    if min(region[2:]) < 1:
+        refuse(f"{REGION}, height and width at least 1", describe(list(value)))
+    return tuple(region)
+
+
 Count = Annotated[int, Limited(ge=1, le=LARGEST)]
 """``6``: how many of something, at least 1."""
 
 Size = Annotated[tuple[int, int], _pair(least=1)]
 """``3`` or ``[3, 5]``: height and width, each at least 1."""
+
+Region = Annotated[tuple[int, int, int, int], BeforeValidator(_region)]
+"""``[top, left, height, width]``: a part of an image, in pixels."""
 
 Padding = Annotated[
     tuple[int, int, int, int] | Literal["same", "same_lower", "valid"], BeforeValidator(_padding)

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 
 from runner.config.errors import problem
-from runner.config.spec import Size, integers, refuse
+from runner.config.spec import REGION, Region, Size
 from runner.data import Data, Images
 from runner.data._fields import LONGEST, Brightness
 from runner.geometry import Pair, Shape
-
-_RULE = "[top, left, height, width]"
-
-
-def _region(value: object) -> object:
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple):
-        refuse(_RULE, repr(value))
-    top, left, height, width = integers(value, (4,), 0, _RULE)
-    if min(height, width) < 1:
-        refuse(f"{_RULE}, height and width at least 1", f"{list(value)}")
-    return (top, left, height, width)
 
 
 class Pictures(Data):
@@ -46,7 +33,7 @@ class Pictures(Data):
 
     color: Literal["gray", "rgb", "binary"] = "gray"
     threshold: Brightness = 0.5
-    crop: Annotated[tuple[int, int, int, int] | None, BeforeValidator(_region)] = None
+    crop: Region | None = None
     resize: Size | None = None
 
     @model_validator(mode="after")
@@ -83,7 +70,7 @@ class Pictures(Data):
         if top + height > size[0] or left + width > size[1]:
             raise problem(
                 "crop",
-                f"{_RULE} within the picture's {size[0]}×{size[1]} (height × width)",
+                f"{REGION} within the picture's {size[0]}×{size[1]} (height × width)",
                 str(list(self.crop)),
                 f"It ends at row {top + height} and column {left + width}.",
             )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runner.config.errors import problem
 from runner.geometry import AnyShape, Pair, Shape
 from runner.plan import Plan
-from runner.tasks._fields import interior
+from runner.tasks._interior import interior
 from runner.tracking.pictures import LARGEST
 
 Array = NDArray[np.float64]
@@ -23,7 +23,7 @@ BLOCKS, SIDE = 8, 480
 
 
 @dataclass(frozen=True)
-class Places:
+class Layout:
     """Where a stack's outputs lie on its input.
 
     Attributes:
@@ -42,7 +42,7 @@ class Places:
     field: Pair | None
 
     @staticmethod
-    def of(plan: Plan) -> Places:
+    def of(plan: Plan) -> Layout:
         """The places of a planned stack's outputs.
 
         Raises:
@@ -52,7 +52,7 @@ class Places:
         everywhere = (list(range(output.height)), list(range(output.width)))
         rows, columns = plan.field.axes()
         if rows is None or columns is None:
-            return Places(plan.input, output, (1, 1), everywhere, None)
+            return Layout(plan.input, output, (1, 1), everywhere, None)
         if rows.jump.denominator > 1 or columns.jump.denominator > 1:
             raise problem(
                 plan.rows[-1].path,
@@ -64,7 +64,7 @@ class Places:
             interior(rows, output.height, plan.input.height),
             interior(columns, output.width, plan.input.width),
         )
-        return Places(
+        return Layout(
             plan.input,
             output,
             (int(rows.jump), int(columns.jump)),
@@ -103,7 +103,7 @@ class Weights:
     """
 
     matrix: Array
-    places: Places
+    places: Layout
     zero: float
     noise: float
 

@@ -11,6 +11,7 @@ from pydantic import model_validator
 from runner.config.errors import problem
 from runner.config.spec import Spec
 from runner.plan import Plan
+from runner.tasks._selection import ADD_CONV
 
 if TYPE_CHECKING:
     import torch
@@ -102,5 +103,5 @@ def check_trainable(plan: Plan) -> None:
             "stack.layers",
             "at least one trainable layer with weights",
             "none",
-            "Add a conv layer such as {kind: conv, channels: 1, kernel: 3}.",
+            ADD_CONV,
         )

@@ -10,11 +10,10 @@ from pydantic import PlainValidator, model_validator
 
 from runner.config.errors import ConfigError, problem, under
 from runner.config.numbers import Nested, array
-from runner.config.spec import Spec, check_kind
+from runner.config.spec import REGION, Region, Spec, check_kind
 from runner.data import Data
 from runner.geometry import Pair, Shape
 from runner.tasks import load
-from runner.tasks._places import REGION, Region
 
 
 def _values(value: object) -> Nested | None:

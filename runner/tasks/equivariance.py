@@ -25,9 +25,10 @@ from runner.ops import Ops
 from runner.plan import Plan, Row
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._fields import interior
+from runner.tasks._interior import interior
 from runner.tasks._outputs import to_numpy
 from runner.tasks._rounding import bounds
+from runner.tasks._selection import ADD_CONV
 from runner.tracking import charts, pictures
 from runner.tracking.boxes import GREEN, Box
 
@@ -63,8 +64,7 @@ class Equivariance(Task):
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """There must be a layer, and something of the image must stay."""
         if not plan.rows:
-            hint = "Add a conv layer such as {kind: conv, channels: 1, kernel: 3}."
-            raise problem("stack.layers", "at least one layer", "none", hint)
+            raise problem("stack.layers", "at least one layer", "none", ADD_CONV)
         h, w = plan.input.size
         least = {"rows": h, "columns": w, "both": min(h, w)}[self.axis]
         if self.max_shift >= least:

@@ -23,7 +23,7 @@ from runner.ops import Ops
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._dense import Array, Places, Weights
+from runner.tasks._dense import Array, Layout, Weights
 from runner.tasks._outputs import SMALL, numbers, to_numpy
 from runner.tasks._rounding import bounds
 from runner.tracking import charts, pictures
@@ -82,7 +82,7 @@ class Locality(Task):
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """Outputs must have places on the image, a whole number of pixels apart."""
-        Places.of(plan)
+        Layout.of(plan)
 
     def run(self, run: Run) -> dict[str, Any]:
         """The matrix, whether it gives the stack's output, and its two properties."""
@@ -105,7 +105,7 @@ class Locality(Task):
         run.outputs |= {"locality/matrix": matrix, "locality/constant": constant}
         largest = float(max(np.abs(matrix).max(), np.abs(constant).max()))
         zero = ZERO * torch.finfo(run.x.dtype).eps * largest
-        weights = Weights(matrix, Places.of(run.plan), zero, allowed)
+        weights = Weights(matrix, Layout.of(run.plan), zero, allowed)
         metrics |= agreement(run, matrix, constant) | weights.metrics()
         if matrix.size <= SMALL:
             metrics["matrix"] = numbers(matrix)

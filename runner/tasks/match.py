@@ -22,11 +22,11 @@ from runner.ops import Ops, conv_op
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
+from runner.tasks._interior import Span, spans
 from runner.tasks._ncc import HINT, correlation, ncc, peaks, position_error
 from runner.tasks._outputs import to_numpy
 from runner.tasks._pattern import Pattern
-from runner.tasks._places import Places
-from runner.tasks._spans import Span, spans
+from runner.tasks._selection import Positions, check_image, outside
 from runner.tracking import pictures
 from runner.tracking.boxes import GREEN, ORANGE, Box
 
@@ -62,7 +62,7 @@ class Match(Task):
     showcase: ClassVar[tuple[str, ...]] = ("match/overview",)
 
     pattern: Pattern = Pattern()
-    plant: Places | None = None
+    plant: Positions | None = None
     gain: PerPlanting = (1.0,)
     offset: PerPlanting = (0.0,)
     noise: Annotated[float, Limited(ge=0, le=1e6)] = 0.0
@@ -88,20 +88,12 @@ class Match(Task):
 
     def _check_plantings(self, image: Shape, pattern: Shape) -> None:
         last = (image.height - pattern.height, image.width - pattern.width)
-        problems = []
-        for i, place in enumerate(self.plant or ()):
-            nearest = [min(max(p, 0), n) for p, n in zip(place, last, strict=True)]
-            if list(place) != nearest:
-                problems.append(
-                    Problem(
-                        f"task.plant[{i}]",
-                        f"[top, left] from [0, 0] to {list(last)}, so that the {pattern.height}×"
-                        f"{pattern.width} pattern lies within the {image.height}×{image.width} "
-                        "image",
-                        str(list(place)),
-                        f"The nearest is {nearest}.",
-                    )
-                )
+        problems = outside(
+            {f"task.plant[{i}]": place for i, place in enumerate(self.plant or ())},
+            (last[0] + 1, last[1] + 1),
+            f"[top, left] from [0, 0] to {list(last)}, so that the {pattern.height}×"
+            f"{pattern.width} pattern lies within the {image.height}×{image.width} image",
+        )
         count = len(self._plantings(image))
         for name in ("gain", "offset"):
             given = len(getattr(self, name))
@@ -147,9 +139,7 @@ class Match(Task):
 
     def check_images(self, images: Images, plan: Plan) -> None:
         """The image must be there, and the pattern must have contrast."""
-        if self.image >= len(images.x):
-            there = f"0 to {len(images.x) - 1}" if len(images.x) > 1 else "0, the only one"
-            raise problem("task.image", f"an image of the data, {there}", str(self.image))
+        check_image(self.image, images)
         pattern = self.pattern.read(images.x[self.image])
         if self.normalize and not np.ptp(pattern, axis=(1, 2)).any():
             got = f"a constant one, {float(pattern.mean()):.3g} everywhere"

@@ -19,18 +19,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
-from runner.config.errors import describe, did_you_mean, one_of, problem
-from runner.config.spec import integers, refuse
+from runner.config.errors import ConfigError, problem
 from runner.geometry import Axis, Pair, Shape
 from runner.ops import Ops
 from runner.plan import Plan, Row
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._fields import seen
+from runner.tasks._interior import seen
 from runner.tasks._outputs import to_numpy
+from runner.tasks._selection import ADD_CONV, Position, named_layer, outside
 from runner.tracking import charts, pictures
 from runner.tracking.boxes import GREEN, ORANGE, Box
 
@@ -47,7 +46,7 @@ MARGIN = 2
 
 
 @dataclass(frozen=True)
-class Span:
+class Interval:
     """A run of pixels along one axis, `start` to `stop` − 1; negative ones lie in the padding."""
 
     start: int = 0
@@ -61,42 +60,34 @@ class Span:
     def __str__(self) -> str:
         return f"{self.start} to {self.stop - 1}"
 
-    def holds(self, other: Span) -> bool:
+    def holds(self, other: Interval) -> bool:
         """Whether all of another run's pixels are in this one."""
         return not other.size or (self.start <= other.start and other.stop <= self.stop)
 
     @staticmethod
-    def seen(axis: Axis, i: int) -> Span:
+    def seen(axis: Axis, i: int) -> Interval:
         """What output `i` sees."""
         low, high = seen(axis, i)
-        return Span(floor(low), ceil(high) + 1)
+        return Interval(floor(low), ceil(high) + 1)
 
     @staticmethod
-    def nonzero(weights: NDArray[Any]) -> Span:
+    def nonzero(weights: NDArray[Any]) -> Interval:
         """From the first weight that isn't zero to the last."""
         found = np.flatnonzero(weights)
-        return Span(int(found[0]), int(found[-1]) + 1) if found.size else Span()
+        return Interval(int(found[0]), int(found[-1]) + 1) if found.size else Interval()
 
     @staticmethod
-    def shortest(weights: NDArray[Any], share: float = TWO_SIGMA) -> Span:
+    def shortest(weights: NDArray[Any], share: float = TWO_SIGMA) -> Interval:
         """The shortest run that holds a share of all weight; of equal ones, the heaviest."""
         sums = np.concatenate([[0.0], np.cumsum(weights)])
         if not sums[-1] > 0:
-            return Span()
+            return Interval()
         enough = share * sums[-1] * (1 - 1e-12)  # sums of rounded numbers may just miss it
         for size in range(1, len(sums)):
             held = sums[size:] - sums[:-size]
             if held.max() >= enough:
-                return Span(int(held.argmax()), int(held.argmax()) + size)
+                return Interval(int(held.argmax()), int(held.argmax()) + size)
         raise AssertionError("unreachable: all together hold enough")
-
-
-def _position(value: object) -> tuple[int, int]:
-    expected = "[row, column]"
-    if not isinstance(value, list | tuple):
-        refuse(expected, describe(value))
-    row, column = integers(value, (2,), 0, expected)
-    return (row, column)
 
 
 class ReceptiveField(Task):
@@ -115,7 +106,7 @@ class ReceptiveField(Task):
     showcase: ClassVar[tuple[str, ...]] = ("receptive_field/overview", "receptive_field/profile")
 
     layer: str | None = None
-    position: Annotated[tuple[int, int], BeforeValidator(_position)] | None = None
+    position: Position | None = None
     inputs: Literal["noise", "data"] = "noise"
     samples: Annotated[int, Limited(ge=1, le=10_000)] = 16
 
@@ -126,25 +117,21 @@ class ReceptiveField(Task):
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """The layer must be there and have positions, the position must be one of them."""
         row = self._row(plan)
-        assert isinstance(row.output, Shape)  # _row
-        for n, at in zip(row.output.size, self._place(row), strict=True):
-            if at >= n:
-                assert self.position is not None  # the middle lies inside
-                raise problem(
-                    "task.position",
-                    f"a row from 0 to {row.output.height - 1} and a column from 0 to "
-                    f"{row.output.width - 1}, as '{row.name}' gives {row.output}",
-                    str(list(self.position)),
-                )
+        shape = row.output
+        assert isinstance(shape, Shape)  # _row
+        expected = f"[row, column] within the {shape.height}×{shape.width} output of '{row.name}'"
+        problems = outside({"task.position": self._place(row)}, shape.size, expected)
+        if problems:
+            raise ConfigError(*problems)
 
     def run(self, run: Run) -> dict[str, Any]:
         """The theoretical field, where the gradient is not zero, and the effective field."""
         row = self._row(run.plan)
         place, axes = self._place(row), [axis for axis in row.field.axes() if axis]
         magnitude = self._gradient(run, row, place)
-        theory = [Span.seen(axis, i) for axis, i in zip(axes, place, strict=True)]
-        support = [Span.nonzero(magnitude.sum(axis=1 - k)) for k in (0, 1)]
-        effect = [Span.shortest(magnitude.sum(axis=1 - k)) for k in (0, 1)]
+        theory = [Interval.seen(axis, i) for axis, i in zip(axes, place, strict=True)]
+        support = [Interval.nonzero(magnitude.sum(axis=1 - k)) for k in (0, 1)]
+        effect = [Interval.shortest(magnitude.sum(axis=1 - k)) for k in (0, 1)]
         run.outputs["receptive_field/gradient"] = magnitude
         self._note(run, row, theory, support)
         self._draw(run, row, magnitude, theory, effect)
@@ -166,25 +153,14 @@ class ReceptiveField(Task):
         Raises:
             ConfigError: there is none of this name, or it has no positions.
         """
-        rows = list(plan.walk())
-        having = {row.name: row for row in rows if row.receptive_field}
-        if not having:
-            given = f"'{rows[0].name}' first" if rows else "none"
-            hint = "Add a conv layer such as {kind: conv, channels: 1, kernel: 3}."
-            raise problem("stack.layers", "a layer that gives feature maps", given, hint)
+        able = {row.name: row for row in plan.walk() if row.receptive_field}
+        if not able:
+            given = f"'{plan.rows[0].name}' first" if plan.rows else "none"
+            raise problem("stack.layers", "a layer that gives feature maps", given, ADD_CONV)
         if self.layer is None:
-            own = [row for row in plan.rows if row.name in having]
-            return own[-1] if own else list(having.values())[-1]
-        if self.layer in having:
-            return having[self.layer]
-        known = {row.name: row for row in rows}
-        names = list(having) if len(having) <= 30 else [row.name for row in plan.rows]
-        if self.layer in known:
-            got = f"'{self.layer}', which gives {known[self.layer].output} features"
-            hint = "They have no positions: each sees the whole input."
-            raise problem("task.layer", one_of(names), got, hint)
-        hint = did_you_mean(self.layer, having)
-        raise problem("task.layer", one_of(names), f"'{self.layer}'", hint)
+            own = [row for row in plan.rows if row.name in able]
+            return own[-1] if own else list(able.values())[-1]
+        return named_layer(self.layer, plan, able, "a layer that gives feature maps")
 
     def _place(self, row: Row) -> Pair:
         assert isinstance(row.output, Shape)  # _row
@@ -217,7 +193,7 @@ class ReceptiveField(Task):
         noise = torch.randn(self.samples, *run.plan.input.dims, generator=run.generator)
         return noise.to(run.x)
 
-    def _note(self, run: Run, row: Row, theory: list[Span], support: list[Span]) -> None:
+    def _note(self, run: Run, row: Row, theory: list[Interval], support: list[Interval]) -> None:
         if not all(span.size for span in support):
             run.notes.append("The gradient is zero: no input that was tried changes this output.")
         size = run.plan.input.size
@@ -230,7 +206,7 @@ class ReceptiveField(Task):
             )
 
     def _draw(
-        self, run: Run, row: Row, magnitude: Map, theory: list[Span], effect: list[Span]
+        self, run: Run, row: Row, magnitude: Map, theory: list[Interval], effect: list[Interval]
     ) -> None:
         place = self._place(row)
         title = f"the input, and what {row.name} sees at {place[0]}, {place[1]}"
@@ -262,7 +238,9 @@ class ReceptiveField(Task):
         run.tracker.image("receptive_field/overview", pictures.sheet([on_input, heat]))
 
 
-def _boxes(theory: list[Span], effect: list[Span], top: int = 0, left: int = 0) -> list[Box]:
+def _boxes(
+    theory: list[Interval], effect: list[Interval], top: int = 0, left: int = 0
+) -> list[Box]:
     """Both fields as rectangles on a map that begins at row `top` and column `left`."""
     return [
         Box(rows.start - top, columns.start - left, rows.size, columns.size, colour, label)

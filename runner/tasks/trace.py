@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
-from runner.config.errors import ConfigError, Problem, did_you_mean, problem
+from runner.config.errors import ConfigError, Problem, problem
 from runner.config.spec import integers
 from runner.data import Images
 from runner.geometry import Pair, Shape
@@ -24,7 +24,7 @@ from runner.plan import Plan, Row
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._outputs import numbers, to_numpy
-from runner.tasks._places import Places
+from runner.tasks._selection import Positions, check_image, indices, named_layer, outside
 from runner.tasks._trace_frames import frames
 from runner.tasks._trace_text import FILE, TERMINAL, described
 from runner.tasks._windows import ConvStep, PoolStep, conv_step, pool_step
@@ -67,7 +67,7 @@ class Trace(Task):
     showcase: ClassVar[tuple[str, ...]] = ("trace/storyboard",)
 
     layer: str | None = None
-    positions: Places | None = None
+    positions: Positions | None = None
     channels: Channels = (0,)
     image: Annotated[int, Limited(ge=0)] = 0
     seconds: Annotated[float, Limited(ge=0.05, le=10)] = 1.0
@@ -81,57 +81,31 @@ class Trace(Task):
         row = self._row(plan)
         shape = row.output
         assert isinstance(shape, Shape)  # of conv and pool layers
-        problems = []
-        for i, position in enumerate(self.positions or ()):
-            nearest = [min(max(p, 0), n - 1) for p, n in zip(position, shape.size, strict=True)]
-            if list(position) != nearest:
-                problems.append(
-                    Problem(
-                        f"task.positions[{i}]",
-                        f"[row, column] within the {shape.height}×{shape.width} output of "
-                        f"'{row.name}'",
-                        str(list(position)),
-                        f"Rows and columns count from 0; the nearest is {nearest}.",
-                    )
-                )
+        problems = outside(
+            {f"task.positions[{i}]": position for i, position in enumerate(self.positions or ())},
+            shape.size,
+            f"[row, column] within the {shape.height}×{shape.width} output of '{row.name}'",
+        )
+        expected = f"a channel of the output of '{row.name}', {indices(shape.channels)}"
         for i, channel in enumerate(self.channels):
             if channel >= shape.channels:
-                last = shape.channels - 1
-                which = f"0 to {last}" if last else "0, the only one"
-                expected = f"a channel of the output of '{row.name}', {which}"
                 problems.append(Problem(f"task.channels[{i}]", expected, str(channel)))
         if problems:
             raise ConfigError(*problems)
 
     def check_images(self, images: Images, plan: Plan) -> None:
         """The image must be there."""
-        if self.image >= len(images.x):
-            there = f"0 to {len(images.x) - 1}" if len(images.x) > 1 else "0, the only one"
-            raise problem("task.image", f"an image of the data, {there}", str(self.image))
+        check_image(self.image, images)
 
     def _row(self, plan: Plan) -> Row:
-        rows = {row.name: row for row in plan.walk()}
-        able = [name for name, row in rows.items() if row.kind in KINDS]
+        able = {row.name: row for row in plan.walk() if row.kind in KINDS}
         if not able:
-            raise problem(
-                "stack.layers",
-                "a conv or pool layer to trace",
-                f"{', '.join(rows) or 'no layers'}",
-                "Add one, or pick a stack: stack=kernel.",
-            )
+            given = ", ".join(row.name for row in plan.walk()) or "no layers"
+            hint = "Add one, or pick a stack: stack=kernel."
+            raise problem("stack.layers", "a conv or pool layer to trace", given, hint)
         if self.layer is None:
-            return rows[able[0]]
-        if self.layer not in able:
-            inside = [name for name in able if name.startswith(f"{self.layer}.")] or able
-            listed = inside if len(inside) <= 12 else [*inside[:6], "…", *inside[-3:]]
-            kind = f", of kind {rows[self.layer].kind}" if self.layer in rows else ""
-            raise problem(
-                "task.layer",
-                f"a conv or pool layer ({', '.join(listed)})",
-                f"'{self.layer}'{kind}",
-                "" if kind else did_you_mean(self.layer, able),
-            )
-        return rows[self.layer]
+            return next(iter(able.values()))
+        return named_layer(self.layer, plan, able, "a conv or pool layer")
 
     def run(self, run: Run) -> dict[str, Any]:
         """The traced outputs, by hand and by the operator; text, frames and an animation."""

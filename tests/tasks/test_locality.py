@@ -14,7 +14,7 @@ from bare_run import bare_run
 
 import runner
 from runner.config.errors import ConfigError
-from runner.tasks._dense import Places, Weights
+from runner.tasks._dense import Layout, Weights
 from runner.tasks.locality import Budget, Locality
 
 NOISE = {"kind": "noise", "height": 8, "width": 9, "images": 2}
@@ -159,9 +159,9 @@ def test_one_position_that_differs_is_not_invariant() -> None:
     assert not metrics["local"]
 
 
-def places_of_a_row() -> Places:
+def places_of_a_row() -> Layout:
     """Three outputs of a 1×2 kernel on a row of four."""
-    return Places.of(runner.plan("task=locality", "stack=edge_vertical", *blank_row()))
+    return Layout.of(runner.plan("task=locality", "stack=edge_vertical", *blank_row()))
 
 
 def blank_row() -> list[str]:

@@ -13,8 +13,6 @@ from scipy.ndimage import gaussian_filter
 
 import runner
 from runner.config.errors import ConfigError
-from runner.plan import Plan
-from runner.tasks._spans import Span, spans
 from runner.tasks.match import Match
 from runner.tracking.boxes import GREEN, ORANGE
 
@@ -195,25 +193,6 @@ def test_after_a_stride_places_are_multiples_of_it(
     assert found["position_error"] == error
 
 
-def test_spans() -> None:
-    def of(size: tuple[int, int], *words: str) -> Any:
-        words = ("stack=empty", "data.height=20", "data.width=20", *words)
-        planned: Plan = runner.plan(*words)
-        from runner.geometry import Shape
-
-        return spans(planned, Shape(1, *size))
-
-    # No layers: 20 − 4 + 1 places, all four pixels.
-    assert of((4, 4))[0] == Span(0, 4, 17, 1)
-    # 3×3 with one row of padding: output 1 is the first that sees pixels 0 to 2 alone.
-    conv = "stack.layers={c: {kind: conv, weight: box, padding: 1}}"
-    assert of((4, 3), conv) == (Span(1, 2, 17, 1), Span(1, 1, 18, 1))
-    assert of((2, 4), conv) is None
-    # Stride 2: outputs see 0–2, 2–4, 4–6 …; six pixels hold two of them.
-    stride = "stack.layers={c: {kind: conv, weight: box, stride: 2}}"
-    assert of((6, 20), stride) == (Span(0, 2, 8, 2), Span(0, 9, 1, 2))
-
-
 def test_a_picture_file(tmp_path: Path, undrawn: None) -> None:
     values = np.random.default_rng(8).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     PIL.Image.fromarray(values).save(tmp_path / "image.png")
@@ -245,7 +224,7 @@ def test_a_picture_file(tmp_path: Path, undrawn: None) -> None:
          "a constant one, 2 everywhere."),
         ({"pattern": {"values": SMALL}, "plant": [[0, 0], [6, 0]]}, "task.plant[1]: expected [top, "
          "left] from [0, 0] to [5, 6], so that the 3×3 pattern lies within the 8×9 image, got "
-         "[6, 0]. The nearest is [5, 0]."),
+         "[6, 0]. Rows and columns count from 0; the nearest is [5, 0]."),
         ({"pattern": {"values": SMALL}, "plant": [[0, 0], [3, 0]], "gain": [1, 2, 3]},
          "task.gain: expected one number, or 2, one per planting, got 3 numbers."),
         ({"gain": [[1]]}, "task.gain: expected a number, or a list"),

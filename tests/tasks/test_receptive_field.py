@@ -14,7 +14,7 @@ from bare_run import bare_run
 
 import runner
 from runner.config.errors import ConfigError
-from runner.tasks.receptive_field import ReceptiveField, Span
+from runner.tasks.receptive_field import Interval, ReceptiveField
 
 
 def measure(
@@ -56,14 +56,14 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_shortest_run_with_95_45_percent(weights: list[float], start: int, stop: int) -> None:
-    assert Span.shortest(np.array(weights, dtype=float)) == Span(start, stop)
+    assert Interval.shortest(np.array(weights, dtype=float)) == Interval(start, stop)
 
 
 def test_a_run_holds_what_lies_in_it() -> None:
-    assert Span(-1, 3).holds(Span(0, 3))
-    assert not Span(0, 3).holds(Span(-1, 2))
-    assert not Span(0, 3).holds(Span(1, 4))
-    assert Span(5, 6).holds(Span())  # nothing lies everywhere
+    assert Interval(-1, 3).holds(Interval(0, 3))
+    assert not Interval(0, 3).holds(Interval(-1, 2))
+    assert not Interval(0, 3).holds(Interval(1, 4))
+    assert Interval(5, 6).holds(Interval())  # nothing lies everywhere
 
 
 def test_the_books_two_by_two_kernels(workplace: Path) -> None:
@@ -217,23 +217,24 @@ def test_inputs_matter_only_behind_nonlinearities(undrawn: None) -> None:
     [
         (
             ["task.layer=pol2"],
-            "task.layer: expected one of conv1, act1, pool1, conv2, act2, pool2, got 'pol2'. "
-            "Did you mean 'pool2'?",
+            "task.layer: expected a layer that gives feature maps (conv1, act1, pool1, conv2, "
+            "act2, pool2), got 'pol2'. Did you mean 'pool2'?",
         ),
         (
             ["task.layer=fc1"],
-            "task.layer: expected one of conv1, act1, pool1, conv2, act2, pool2, got 'fc1', which "
-            "gives 120 features. They have no positions: each sees the whole input.",
+            "task.layer: expected a layer that gives feature maps (conv1, act1, pool1, conv2, "
+            "act2, pool2), got 'fc1', of kind linear.",
         ),
         (
             ["task.position=[5, 0]"],
-            "task.position: expected a row from 0 to 4 and a column from 0 to 4, as 'pool2' gives "
-            "16×5×5, got [5, 0].",
+            "task.position: expected [row, column] within the 5×5 output of 'pool2', got [5, 0]. "
+            "Rows and columns count from 0; the nearest is [4, 0].",
         ),
-        (["task.position=2"], "task.position: expected [row, column], got 2."),
+        (["task.position=2"], "task.position: expected two integers: [row, column], got 2."),
         (
             ["task.position=[-1, 0]"],
-            "task.position: expected [row, column], each from 0 to 2147483647, got [-1, 0].",
+            "task.position: expected [row, column] within the 5×5 output of 'pool2', got [-1, 0]. "
+            "Rows and columns count from 0; the nearest is [0, 0].",
         ),
         (
             ["stack=empty"],

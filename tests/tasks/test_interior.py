@@ -6,8 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from runner.geometry import Axis
-from runner.tasks._fields import interior, seen
+import runner
+from runner.geometry import Axis, Shape
+from runner.tasks._interior import Span, interior, seen, spans
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,19 @@ def test_interior(
     axis: Axis | None, outputs: int, pixels: int, first: int, inside: list[int]
 ) -> None:
     assert interior(axis, outputs, pixels, first) == inside
+
+
+def test_where_a_patterns_features_lie() -> None:
+    def of(size: tuple[int, int], *words: str) -> tuple[Span, Span] | None:
+        words = ("stack=empty", "data.height=20", "data.width=20", *words)
+        return spans(runner.plan(*words), Shape(1, *size))
+
+    # No layers: 20 − 4 + 1 places, all four pixels.
+    assert of((4, 4)) == (Span(0, 4, 17, Fraction(1)), Span(0, 4, 17, Fraction(1)))
+    # 3×3 with one row of padding: output 1 is the first that sees pixels 0 to 2 alone.
+    conv = "stack.layers={c: {kind: conv, weight: box, padding: 1}}"
+    assert of((4, 3), conv) == (Span(1, 2, 17, Fraction(1)), Span(1, 1, 18, Fraction(1)))
+    assert of((2, 4), conv) is None
+    # Stride 2: outputs see 0–2, 2–4, 4–6 …; six pixels hold two of them.
+    stride = "stack.layers={c: {kind: conv, weight: box, stride: 2}}"
+    assert of((6, 20), stride) == (Span(0, 2, 8, Fraction(2)), Span(0, 9, 1, Fraction(2)))
