@@ -78,7 +78,8 @@ class Job(Spec):
             shape, count = self.data.shape(), self.data.count()
         plan = self.stack.plan(shape, self.ops, self.task.batch(count), self.dtype)
         limit = int(self.memory_limit_gib * GIB)
-        plan.check_memory(limit, count, self.task.memory_factor, self.task.overhead(plan))
+        overhead = self.task.overhead(plan, self.stack, self.ops)
+        plan.check_memory(limit, count, self.task.memory_factor, overhead)
         device = "cpu" if self.device == "auto" else self.device.partition(":")[0]
         self.stack.check_ops(plan, self.ops, self.dtype, device)
         self.task.check(plan, self.stack, self.ops)

@@ -82,9 +82,13 @@ class Run:
     @cached_property
     def x(self) -> torch.Tensor:
         """The images as a tensor, n × c × h × w, on the run's device."""
+        return self.tensor(self.images.x)
+
+    def tensor(self, x: NDArray[Any]) -> torch.Tensor:
+        """An array as a tensor, on the run's device and of its type."""
         import torch
 
-        return torch.from_numpy(self.images.x).to(self.device, getattr(torch, self.dtype))
+        return torch.from_numpy(x).to(self.device, getattr(torch, self.dtype))
 
     @cached_property
     def generator(self) -> torch.Generator:
@@ -126,8 +130,12 @@ class Task(Kind, ABC):
         """How many of the data's `count` images go through the stack at once."""
         return count
 
-    def overhead(self, plan: Plan) -> int:
-        """Bytes that the task needs besides what is planned."""
+    def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
+        """Bytes that the task needs besides what is planned; asked for before `check`.
+
+        Raises:
+            ConfigError: as `check`, where there is no answer.
+        """
         return 0
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from runner.tasks import Run
-from runner.tasks._outputs import channel_titles, to_numpy
+from runner.tasks._outputs import at_layer, channel_titles, map_panels, to_numpy
 from runner.tracking import charts, pictures
 
 Array = NDArray[np.floating[Any]]
@@ -92,6 +92,8 @@ def curves(history: Mapping[str, Sequence[float]], best: int) -> Image:
 
 def draw_first_layer(run: Run, found: Classified) -> None:
     """The first conv layer's filters, and what they make of the first test image."""
+    import torch
+
     from runner.modules import Conv2d
 
     named = run.model.named_modules()
@@ -101,10 +103,9 @@ def draw_first_layer(run: Run, found: Classified) -> None:
     weight = to_numpy(module.effective_kernel())
     run.tracker.image(f"filters/{name}", _filters(run, name, weight))
     run.tracker.histogram(f"weights/{name}", weight)
-    maps = _output_of(run, module, found.x[:1])[0]
-    scale = pictures.symmetric_scale([maps])
-    titles = channel_titles(run, name, len(maps))[:MOST]
-    panels = [pictures.signed(y, t, scale) for t, y in zip(titles, maps, strict=False)]
+    with torch.no_grad():
+        maps = to_numpy(at_layer(run, name, run.tensor(found.x[:1]))[1])[0]
+    panels = map_panels(run, name, maps, MOST, pictures.symmetric_scale([maps]))
     label = found.classes[found.labels[0]]
     example = pictures.photograph(found.x[0], f"a test image: {label}")
     run.tracker.image(f"maps/{name}", pictures.sheet([example, *panels]))
@@ -125,17 +126,3 @@ def _filters(run: Run, name: str, weight: Array) -> Image:
         for i in range(across)
     ]
     return pictures.sheet(panels, columns=across)
-
-
-def _output_of(run: Run, module: Any, x: Array) -> Array:
-    """What a module gives when the model sees images."""
-    import torch
-
-    kept: list[Array] = []
-    hook = module.register_forward_hook(lambda _module, _x, y: kept.append(to_numpy(y)))
-    try:
-        with torch.no_grad():
-            run.model.eval()(torch.from_numpy(x).to(run.x))
-    finally:
-        hook.remove()
-    return kept[0]

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.config.errors import problem
-from runner.geometry import Pair
+from runner.geometry import ConvGeometry, Pair, Shape
+from runner.ops import conv_op
+from runner.tasks._interior import Span
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,6 +87,31 @@ def _box(x: Tensor, size: Pair, op: str) -> Tensor:
     alone = x[:, None]  # a batch of single channels
     across = conv2d(alone, x.new_ones(1, 1, 1, size[1]), op=op)
     return conv2d(across, x.new_ones(1, 1, size[0], 1), op=op)[:, 0]
+
+
+def workspace(channels: int, sides: tuple[Span, Span], op: str) -> int:
+    """Numbers that the operator holds at once, at most, while `ncc` searches.
+
+    Args:
+        channels: of the features.
+        sides: rows and columns of what is searched, and of the pattern.
+        op: the operator that computes the correlations.
+    """
+    operator = conv_op(op)
+    rows, columns = (side.places for side in sides)
+    kh, kw = (side.count for side in sides)
+    h, w = rows - 1 + kh, columns - 1 + kw
+    steps = [
+        (1, Shape(channels, h, w), Shape(1, rows, columns), (kh, kw)),
+        (channels, Shape(1, h, w), Shape(1, h, columns), (1, kw)),
+        (channels, Shape(1, h, columns), Shape(1, rows, columns), (kh, 1)),
+    ]
+    held = []
+    for batch, x, y, kernel in steps:
+        geometry = ConvGeometry(kernel)
+        alone = operator.workspace(x, y, geometry) + operator.scratch(x, y, geometry)
+        held.append(batch * alone)
+    return max(held)
 
 
 def peaks(scores: NDArray[Any], count: int, near: tuple[float, float]) -> list[tuple[int, int]]:

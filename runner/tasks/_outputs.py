@@ -6,9 +6,13 @@ import zipfile
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from PIL.Image import Image
 
-from runner.plan import Row
+from runner.config.errors import problem
+from runner.geometry import Features
+from runner.plan import Plan, Row
 from runner.tasks import Run
+from runner.tracking import pictures
 from runner.tracking.directory import write_atomically
 from runner.weights import Kernels
 
@@ -59,6 +63,39 @@ def layer_outputs(run: Run, depth: int = 1) -> dict[str, Any]:
         for one in hooks:
             one.remove()
     return outputs
+
+
+def at_layer(run: Run, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer's input and output when the model, in evaluation mode, sees `x`."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    layer, model = run.model.get_submodule(name), run.model.eval()
+    hook = layer.register_forward_hook(lambda _, given, y: seen.append((given[0], y)))
+    try:
+        model(x)
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+def check_feature_maps(plan: Plan) -> None:
+    """The stack must end in feature maps.
+
+    Raises:
+        ConfigError: it ends in a flat vector.
+    """
+    if isinstance(plan.output, Features):
+        raise problem(
+            "stack.layers",
+            "a last layer that gives feature maps",
+            f"{plan.output} features from '{plan.rows[-1].name}'",
+            "Remove flatten and what follows it.",
+        )
+
+
+def map_panels(run: Run, name: str, maps: NDArray[Any], most: int, scale: float) -> list[Image]:
+    """A picture of each of a layer's feature maps, c × h × w, `most` at the most, on one scale."""
+    titles = channel_titles(run, name, len(maps))[:most]
+    return [pictures.signed(y, title, scale) for y, title in zip(maps, titles, strict=False)]
 
 
 def channel_titles(run: Run, name: str, count: int) -> list[str]:

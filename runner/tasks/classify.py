@@ -59,7 +59,7 @@ class Classify(Recipe, Task):
         """The images of a step; all of them only wait for their turn."""
         return min(self.batch_size, count)
 
-    def overhead(self, plan: Plan) -> int:
+    def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
         """The optimizer's two numbers per weight, and the test images of another source."""
         with under("task.test_data"):
             count = self.test_data.count() if self.test_data is not None else 0
@@ -169,8 +169,9 @@ class Classify(Recipe, Task):
         test = part(split.test)
         if self._tests is not None:
             pictures = self._tests.x
-            x = torch.from_numpy(pictures).to(run.device, run.x.dtype)
-            test = TensorDataset(x, torch.as_tensor(self._tests.labels, device=run.device))
+            test = TensorDataset(
+                run.tensor(pictures), torch.as_tensor(self._tests.labels, device=run.device)
+            )
         return Sets(part(split.train), part(split.validation), test, pictures)
 
     def _metrics(self, run: Run, sets: Sets, training: Training) -> dict[str, Any]:

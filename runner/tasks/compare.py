@@ -120,21 +120,15 @@ class Compare(Task):
                     "auto",
                 )
 
-    def overhead(self, plan: Plan) -> int:
+    def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
         """The other stack, its images, gradients, and the passes in double precision."""
-        shape, _ = self._input(plan)
-        other = plan
-        if self.other.stack is not None:
-            ops = self.other.ops or Ops()
-            path = "task.other.stack.layers"
-            other = self.other.stack.plan(shape, ops, plan.batch, plan.dtype, path)
+        _, _, other = self._other(plan, stack, ops)
         scratch = max((row.scratch for row in other.leaves()), default=0) * other.batch
         memory = other.memory + ITEM_BYTES[plan.dtype] * scratch
-        memory = memory * max(1, -(-elements(shape) // elements(plan.input)))
         passes = self.gradients * (plan.memory + memory)
         if self.bound == "auto":
             passes += (1 + self.gradients) * max(plan.memory, memory) * 8 // ITEM_BYTES[plan.dtype]
-        return memory + passes + 16 * plan.batch * elements(shape)
+        return memory + passes + 16 * other.batch * elements(other.input)
 
     def _input(self, plan: Plan) -> tuple[Shape, int]:
         """Shape and number of the other images."""

@@ -74,7 +74,7 @@ class Diagnose(Task):
             raise problem("task.optimizer.momentum", "0", f"{self.optimizer.momentum:g}")
         self.target.check(plan, stack)
 
-    def overhead(self, plan: Plan) -> int:
+    def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
         """The Hessian, its eigenvectors, windows laid out, and the weights of every step."""
         weights = plan.parameters // plan.output.dims[0]
         hessian = 4 * weights * plan.parameters if weights <= DENSE else 0

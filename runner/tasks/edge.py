@@ -17,12 +17,19 @@ from PIL.Image import Image
 from pydantic import Field as Limited
 
 from runner.config.errors import problem
-from runner.geometry import Axis, Features, Shape
+from runner.geometry import Axis, Shape
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._outputs import SMALL, channel_titles, layer_outputs, numbers, save_outputs
+from runner.tasks._outputs import (
+    SMALL,
+    check_feature_maps,
+    layer_outputs,
+    map_panels,
+    numbers,
+    save_outputs,
+)
 from runner.tracking import pictures
 
 Map = NDArray[np.floating[Any]]
@@ -57,13 +64,7 @@ class Edge(Task):
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """The stack must end in feature maps."""
-        if isinstance(plan.output, Features):
-            raise problem(
-                "stack.layers",
-                "a last layer that gives feature maps",
-                f"{plan.output} features from '{plan.rows[-1].name}'",
-                "Remove flatten and what follows it.",
-            )
+        check_feature_maps(plan)
         if not self.absolute and self.threshold > 1:
             raise problem(
                 "task.threshold",
@@ -72,7 +73,7 @@ class Edge(Task):
                 "For a magnitude, set task.absolute=true.",
             )
 
-    def overhead(self, plan: Plan) -> int:
+    def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
         """Magnitude, direction, detections and the grid of half pixels that scores them."""
         output = plan.output
         size = output.height * output.width if isinstance(output, Shape) else 0
@@ -127,14 +128,10 @@ class Edge(Task):
     ) -> None:
         name = run.plan.rows[-1].name if run.plan.rows else "input"
         scale = pictures.symmetric_scale([maps])
-        titles = channel_titles(run, name, maps.shape[1])
         for i in range(min(self.images, len(maps))):
             suffix = f"_{i}" if self.images > 1 else ""
             picture = pictures.photograph(run.images.x[i], f"input: {run.images.note}")
-            channels = [
-                pictures.signed(y, title, scale)
-                for y, title in zip(maps[i][:16], titles, strict=False)
-            ]
+            channels = map_panels(run, name, maps[i], 16, scale)
             found = self._found(run, i, detected[i])
             strength = pictures.brightness(magnitude[i], "magnitude")
             panels = [picture, *channels]

@@ -272,7 +272,7 @@ def _outputs(run: Run, images: Array) -> list[Array]:
     """Every layer's output, in order."""
     import torch
 
-    y, outputs = torch.from_numpy(images).to(run.x), []
+    y, outputs = run.tensor(images), []
     with torch.no_grad():
         for layer in run.model.eval():
             y = layer(y)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from numpy.typing import NDArray
 from PIL.Image import Image
 from pydantic import Field as Limited
 
 from runner.tasks import Run, Task
-from runner.tasks._outputs import SMALL, channel_titles, layer_outputs, numbers, save_outputs
+from runner.tasks._outputs import SMALL, layer_outputs, map_panels, numbers, save_outputs
 from runner.tracking import pictures
 
 
@@ -42,7 +41,8 @@ class Forward(Task):
             beside: list[Image] = []
             for name, y in run.outputs.items():
                 if y.ndim == 4:
-                    panels = self._panels(run, name, y[i])
+                    scale = pictures.symmetric_scale(list(y[i, : self.channels]))
+                    panels = map_panels(run, name, y[i], self.channels, scale)
                     run.tracker.image(f"output/{name}{suffix}", pictures.sheet(panels))
                     # A single pixel, as global pooling leaves it, is not much to look at.
                     beside = panels if y[i, 0].size > 1 or not beside else beside
@@ -51,11 +51,6 @@ class Forward(Task):
         for name, y in run.outputs.items():
             run.tracker.histogram(f"activations/{name}", y)
         return self._metrics(run)
-
-    def _panels(self, run: Run, name: str, maps: NDArray[Any]) -> list[Image]:
-        titles = channel_titles(run, name, len(maps))[: self.channels]
-        scale = pictures.symmetric_scale(list(maps[: self.channels]))
-        return [pictures.signed(y, t, scale) for t, y in zip(titles, maps, strict=False)]
 
     def _metrics(self, run: Run) -> dict[str, Any]:
         last = next(reversed(run.outputs.values()), run.images.x)

@@ -74,7 +74,7 @@ class Locality(Task):
 
     budget: Budget = Budget()
 
-    def overhead(self, plan: Plan) -> int:
+    def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
         """The matrix, its magnitudes and its picture in double precision, a batch of impulses."""
         matrix = 8 * elements(plan.output) * elements(plan.input)
         held = sum(elements(row.output) + row.workspace + row.scratch for row in plan.leaves())

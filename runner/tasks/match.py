@@ -17,14 +17,14 @@ from pydantic import Field as Limited
 from runner.config.errors import ConfigError, Problem, describe, problem
 from runner.config.numbers import array
 from runner.data import Images
-from runner.geometry import ConvGeometry, Features, Pair, Shape
+from runner.geometry import ConvGeometry, Pair, Shape, elements
 from runner.ops import Ops, conv_op
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._interior import Span, spans
-from runner.tasks._ncc import HINT, correlation, ncc, peaks, position_error
-from runner.tasks._outputs import to_numpy
+from runner.tasks._ncc import HINT, correlation, ncc, peaks, position_error, workspace
+from runner.tasks._outputs import check_feature_maps, to_numpy
 from runner.tasks._pattern import Pattern
 from runner.tasks._selection import Positions, check_image, outside
 from runner.tracking import pictures
@@ -74,11 +74,14 @@ class Match(Task):
         """The image, and the pattern."""
         return 2
 
-    def overhead(self, plan: Plan) -> int:
-        """Maps less their mean, their squares, window sums and scores."""
-        output = plan.output
-        numbers = output.channels * output.height * output.width if isinstance(output, Shape) else 0
-        return 6 * ITEM_BYTES[_wide(plan.dtype)] * numbers
+    def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
+        """Maps less their mean, their squares, window sums, scores, and what the operator takes."""
+        pattern = self.pattern.shape(plan.input)
+        sides = spans(plan, pattern) if isinstance(plan.output, Shape) else None
+        if sides is None:
+            return 0  # `check` refuses it
+        held = workspace(plan.output.dims[0], sides, ops.conv)
+        return ITEM_BYTES[_wide(plan.dtype)] * (6 * elements(plan.output) + held)
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """The pattern must fit the image, the plantings too, and the stack must leave maps."""
@@ -104,14 +107,7 @@ class Match(Task):
             raise ConfigError(*problems)
 
     def _check_stack(self, plan: Plan, ops: Ops, pattern: Shape) -> None:
-        last = plan.rows[-1].name if plan.rows else ""
-        if isinstance(plan.output, Features):
-            raise problem(
-                "stack.layers",
-                "a last layer that gives feature maps",
-                f"{plan.output} features from '{last}'",
-                "Remove flatten and what follows it.",
-            )
+        check_feature_maps(plan)
         found = spans(plan, pattern)
         if found is None:
             fields = [
@@ -121,7 +117,7 @@ class Match(Task):
             raise problem(
                 "task.pattern",
                 f"a pattern of at least {fields[0]}×{fields[1]} (height × width), what one output "
-                f"of '{last}' sees",
+                f"of '{plan.rows[-1].name}' sees",
                 f"{pattern.height}×{pattern.width}",
                 "Take a larger pattern, or fewer layers.",
             )
@@ -210,9 +206,8 @@ class Match(Task):
         assert sides is not None  # check
         canvas = np.zeros_like(image)
         canvas[:, : pattern.shape[1], : pattern.shape[2]] = pattern
-        x = torch.from_numpy(np.stack([image, canvas]))
         with torch.no_grad():
-            maps = run.model.eval()(x.to(run.device, getattr(torch, run.dtype)))
+            maps = run.model.eval()(run.tensor(np.stack([image, canvas])))
             maps = maps.to(getattr(torch, _wide(run.dtype)))
             rows, columns = sides
             features = maps[0][:, rows.searched, columns.searched]

@@ -28,7 +28,7 @@ from runner.plan import Plan, Row
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._interior import seen
-from runner.tasks._outputs import to_numpy
+from runner.tasks._outputs import at_layer, to_numpy
 from runner.tasks._selection import ADD_CONV, Position, named_layer, outside
 from runner.tracking import charts, pictures
 from runner.tracking.boxes import GREEN, ORANGE, Box
@@ -170,18 +170,10 @@ class ReceptiveField(Task):
         """The mean magnitude of the gradient of one position's channels, added up; h × w."""
         import torch
 
-        model, found = run.model.eval().requires_grad_(False), {}
-
-        def keep(_module: object, _input: object, y: Tensor) -> None:
-            found["y"] = y
-
-        handle = model.get_submodule(row.name).register_forward_hook(keep)
-        try:
-            x = self._samples(run).requires_grad_()
-            model(x)
-        finally:
-            handle.remove()
-        (gradient,) = torch.autograd.grad(found["y"][:, :, place[0], place[1]].sum(), x)
+        run.model.requires_grad_(False)
+        x = self._samples(run).requires_grad_()
+        _, y = at_layer(run, row.name, x)
+        (gradient,) = torch.autograd.grad(y[:, :, place[0], place[1]].sum(), x)
         mean: Map = np.abs(to_numpy(gradient)).astype(np.float64).sum(axis=1).mean(axis=0)
         return mean
 

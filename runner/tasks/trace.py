@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from math import log2
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from runner.ops import Ops
 from runner.plan import Plan, Row
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._outputs import numbers, to_numpy
+from runner.tasks._outputs import at_layer, numbers, to_numpy
 from runner.tasks._selection import Positions, check_image, indices, named_layer, outside
 from runner.tasks._trace_frames import frames
 from runner.tasks._trace_text import FILE, TERMINAL, described
@@ -31,9 +31,6 @@ from runner.tasks._windows import ConvStep, PoolStep, conv_step, pool_step
 from runner.tracking.directory import write_atomically
 from runner.tracking.frames import gif
 from runner.tracking.pictures import sheet
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
@@ -109,9 +106,13 @@ class Trace(Task):
 
     def run(self, run: Run) -> dict[str, Any]:
         """The traced outputs, by hand and by the operator; text, frames and an animation."""
+        import torch
+
         row = self._row(run.plan)
         module: Any = run.model.get_submodule(row.name)
-        x, y = self._passed_through(run, module)
+        with torch.no_grad():
+            image = run.tensor(run.images.x[self.image : self.image + 1])
+            x, y = (to_numpy(one)[0] for one in at_layer(run, row.name, image))
         run.outputs |= {"trace/input": x, f"trace/{row.name}": y}
         positions = list(self.positions or np.ndindex(*y.shape[1:]))[: self._most()]
         steps: list[Any] = [_step(module, x, p, c) for c in self.channels for p in positions]
@@ -144,21 +145,6 @@ class Trace(Task):
             metrics["winners"] = [list(step.winner_in_input) for step in steps]
         metrics["max_difference"] = float(np.abs(measured - sums).max())
         return metrics
-
-    def _passed_through(self, run: Run, module: nn.Module) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What goes into one module of the model, and what comes out of it; c × h × w."""
-        import torch
-
-        seen: list[tuple[Tensor, Tensor]] = []
-        handle = module.register_forward_hook(lambda _, args, y: seen.append((args[0], y)))
-        image = torch.from_numpy(run.images.x[self.image : self.image + 1])
-        try:
-            with torch.no_grad():
-                run.model.eval()(image.to(run.device, getattr(torch, run.dtype)))
-        finally:
-            handle.remove()
-        inner, y = seen[0]
-        return to_numpy(inner)[0], to_numpy(y)[0]
 
     def _most(self) -> int:
         return FIRST if self.positions is None else len(self.positions)

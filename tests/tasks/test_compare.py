@@ -361,3 +361,12 @@ class TestMistakes:
         found = complaint(*words, dense)
         assert "memory_limit_gib" in found
         assert runner.plan("task=compare", *words)
+
+    def test_memory_of_the_other_operator_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from runner.ops.loops import LoopsConv
+
+        # A million numbers of 4 bytes per image, 1000 images.
+        monkeypatch.setattr(LoopsConv, "workspace", lambda *_: 10**6)
+        words = ("stack=kernel", "data=blank", "data.images=1000", "memory_limit_gib=1")
+        assert "memory_limit_gib" in complaint(*words, "ops@task.other.ops=loops")
+        assert runner.plan("task=compare", *words, "ops@task.other.ops=native")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.signal import correlate2d
 
 from runner.config.errors import ConfigError
-from runner.tasks._ncc import correlation, ncc, peaks, position_error
+from runner.tasks._interior import Span
+from runner.tasks._ncc import correlation, ncc, peaks, position_error, workspace
 
 SEEDS = range(200)
 
@@ -153,3 +155,13 @@ def test_position_error_is_the_largest_of_the_nearest_pairs() -> None:
     assert position_error([(0, 1), (0, 2)], [(0, 0), (20, 0)]) == 20
     assert position_error([(0, 0), (9, 9)], [(9, 9)]) == 0  # only what was looked for counts
     assert position_error([(9, 9)], [(9, 9), (0, 0)]) == 0
+
+
+def test_workspace_of_the_largest_step() -> None:
+    # 5 × 7 places of a 3×2 pattern lie in 7×8 features. The loops copy the input and hold one
+    # window times the kernel: 2·7·8 + 2·3·2 for the correlation; for the sums over windows, one
+    # channel at a time, 2·(7·8 + 2) across and 2·(7·7 + 3) down.
+    sides = Span(0, 3, 5, Fraction(1)), Span(0, 2, 7, Fraction(1))
+    assert workspace(2, sides, "loops") == 124
+    # torch fills channels up to 16: 16·7·8 + 16·5·7, then 2·16·7·7 and 2·16·5·7.
+    assert workspace(2, sides, "native") == 1568
