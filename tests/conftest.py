@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+# Tests run beside each other: threads that wait for those of another take several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from shell import COMMAND, Finished
 

@@ -5,6 +5,11 @@ import sys
 
 import pytest
 
+from runner.config.compose import Composer
+from runner.config.errors import ConfigError
+from runner.config.plain import plain
+from runner.job import Job
+
 MEASURE = """
 import resource, sys
 import runner, torch
@@ -30,16 +35,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 )
 def test_a_run_stays_below_the_least_limit_that_lets_it_start(words, tmp_path):
     overrides = words.split()
+    with Composer() as composer:
+        job = Job.parse(plain(composer.compose(overrides).config))
     refused, accepted = 0, 2**16  # MiB
-    import runner
-    from runner.launch import plan_only
-
     while accepted - refused > 1:
         limit = (refused + accepted) // 2
         try:
-            plan_only([*overrides, f"memory_limit_gib={limit / 1024}"])
+            job.model_copy(update={"memory_limit_gib": limit / 1024}).plan()
             accepted = limit
-        except runner.ConfigError:
+        except ConfigError:
             refused = limit
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *overrides],

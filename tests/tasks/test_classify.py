@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from bare_run import composed
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -29,14 +30,9 @@ from runner.tracking.memory import Memory
 QUICK = ("task=classify", "data.images=200", "task.epochs=3", "threads=1", "tensorboard=false")
 
 
-def compose(*words: str) -> Job:
-    with Composer() as composer:
-        return Job.parse(plain(composer.compose([*QUICK, *words]).config))
-
-
 def training(*words: str) -> Training:
     """Ready to learn from 100 digits and validate on 50 others."""
-    job = compose(*words)
+    job = composed(*QUICK, *words)
     run = prepare(job, job.plan()).run
     run.tracker = Memory()
     labels = torch.from_numpy(run.images.labels)
@@ -162,7 +158,7 @@ def test_what_a_run_measures_and_leaves(workplace: Path) -> None:
     weights = torch.load(result.directory / "weights.pt", weights_only=True)
     assert weights["conv1.weight"].shape == (16, 1, 3, 3)
     # What was left is what was measured: the weights give the same probabilities.
-    job = compose("task.epochs=6")
+    job = composed(*QUICK, "task.epochs=6")
     run = prepare(job, job.plan()).run
     run.model.load_state_dict(weights)
     sets = job.task._sets(run)  # type: ignore[attr-defined]  # of Classify
@@ -182,7 +178,7 @@ def test_test_images_of_another_source(workplace: Path) -> None:
     # Nothing is kept back for the test: 180 of 200 learn, in six batches of at most 32.
     assert result.metrics["steps"] == 6
     # Loading 60,000 images takes memory; a step of 64 needs little.
-    assert compose("task.batch_size=64").plan().batch == 64
+    assert composed(*QUICK, "task.batch_size=64").plan().batch == 64
 
 
 @pytest.mark.parametrize("words", [("dtype=float64",), ("dtype=bfloat16",), ("ops=loops",)])
@@ -287,7 +283,7 @@ def test_normalising_one_number_is_refused(workplace: Path) -> None:
     ],
 )
 def test_labels(labels: list[int] | None, classes: tuple[str, ...], message: str) -> None:
-    job = compose()
+    job = composed(*QUICK)
     given = None if labels is None else np.array(labels)
     with pytest.raises(ConfigError) as caught:
         job.task.check_images(Images(np.zeros((2, 1, 8, 8)), given, classes), job.plan())

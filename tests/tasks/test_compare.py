@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_run import composed
 
 import runner
-from runner.config.compose import Composer
 from runner.config.errors import ConfigError
-from runner.config.plain import plain
 from runner.execute import Prepared, prepare
 from runner.job import Job
 from runner.tasks import compare
@@ -26,11 +25,6 @@ NINE = "data.values=[[0,1,2],[3,4,5],[6,7,8]]"
 
 def gamma(n: int) -> float:
     return n * U / (1 - n * U)
-
-
-def compose(*words: str) -> Job:
-    with Composer() as composer:
-        return Job.parse(plain(composer.compose(words).config))
 
 
 def prepared(job: Job, seed: int) -> Prepared:
@@ -66,7 +60,7 @@ class TestAgreement:
     def test_one_by_one_convolution_is_dense_for_every_seed(
         self, experiment: str, widest: float, no_pictures: None
     ) -> None:
-        job = compose(f"experiment={experiment}")
+        job = composed(f"experiment={experiment}")
         for seed in range(200):
             metrics = job.task.run(prepared(job, seed).run)
             assert metrics["agrees"], (seed, metrics)
@@ -231,14 +225,14 @@ class TestBound:
         assert result.metrics["bound"] == pytest.approx(expected, rel=1e-12)
 
     def test_batchnorm_and_drawn_weights(self, no_pictures: None) -> None:
-        job = compose(
+        job = composed(
             "task=compare", "stack=lenet_bn", "data=noise", "data.height=28", "data.width=28"
         )
         for seed in range(3):
             assert job.task.run(prepared(job, seed).run)["agrees"]
 
     def test_a_mean_that_batchnorm_subtracts_adds_to_the_magnitude(self) -> None:
-        job = compose(
+        job = composed(
             "task=compare", "stack=empty", "+stack.layers.norm={kind: batchnorm, eps: 1e-30}",
             "data=tensor", "data.values=[[3]]",
         )  # fmt: skip

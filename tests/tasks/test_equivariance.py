@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import sqrt
 from pathlib import Path
 from random import Random
@@ -15,27 +14,12 @@ from bare_run import bare_run
 
 import runner
 from runner.config.errors import ConfigError
-from runner.tasks.equivariance import Equivariance, distance, shifted
+from runner.tasks.equivariance import distance, shifted
 
 EDGE = {"kind": "conv", "weight": [[1, -1]]}
 RELU = {"kind": "activation", "function": "relu"}
 POOL = {"kind": "pool", "kernel": [1, 2]}
 STEP = [[1, 1, 0, 0, 0, 0, 0, 0]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other take longer than images this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than all the rest."""
-    monkeypatch.setattr(Equivariance, "_draw", lambda *_: None)
 
 
 def measure(

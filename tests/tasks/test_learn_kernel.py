@@ -19,11 +19,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from bare_run import composed
 
 import runner
-from runner.config.compose import Composer
 from runner.config.errors import ConfigError
-from runner.config.plain import plain
 from runner.execute import Prepared, prepare
 from runner.job import Job
 from runner.layers.conv import Conv
@@ -41,11 +40,6 @@ def prepared(job: Job, seed: int) -> Prepared:
     return prepare(job, job.plan())
 
 
-def compose(*words: str) -> Job:
-    with Composer() as composer:
-        return Job.parse(plain(composer.compose(words).config))
-
-
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Drawing and writing take far longer than ten steps do."""
@@ -55,7 +49,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_bounds_of_the_book_hold_from_every_seed(no_pictures: None, workplace: Path) -> None:
-    job = compose("task=learn_kernel", "dtype=float64")
+    job = composed("task=learn_kernel", "dtype=float64")
     errors, losses, starts = [], [], []
     for seed in range(200):
         run = prepared(job, seed).run
@@ -84,7 +78,7 @@ def test_bounds_of_the_book_hold_from_every_seed(no_pictures: None, workplace: P
 
 
 def test_hessian_sets_the_largest_stable_learning_rate() -> None:
-    job = compose("task=learn_kernel")
+    job = composed("task=learn_kernel")
     made = prepared(job, 0)
     layer = job.stack.layers["conv"]
     assert isinstance(layer, Conv)
@@ -188,7 +182,7 @@ def test_infinite_loss_stops_at_once(workplace: Path) -> None:
 
 
 def test_growing_loss_is_noted(no_pictures: None, workplace: Path) -> None:
-    job = compose("task=learn_kernel", "task.optimizer.lr=0.034", "seed=1", "task.steps=100")
+    job = composed("task=learn_kernel", "task.optimizer.lr=0.034", "seed=1", "task.steps=100")
     run = prepared(job, 1).run
     job.task.run(run)
     (note,) = run.notes
@@ -351,7 +345,7 @@ def test_target_is_laid_with_the_layers_own_stride_and_padding(workplace: Path) 
 
 
 def test_prepared_runs_are_independent() -> None:
-    job = compose("task=learn_kernel")
+    job = composed("task=learn_kernel")
     one, two = prepared(job, 3), prepared(job, 3)
     assert torch.equal(one.run.model[0].weight, two.run.model[0].weight)
     assert one.run is not replace(two).run

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from bare_run import bare_run
 
 import runner
 from runner.config.errors import ConfigError
 from runner.tasks._dense import Layout, Weights
-from runner.tasks.locality import Budget, Locality
+from runner.tasks.locality import Budget
 
 NOISE = {"kind": "noise", "height": 8, "width": 9, "images": 2}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other take longer than images this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than all the rest."""
-    monkeypatch.setattr(Locality, "_draw", lambda *_: None)
-    monkeypatch.setattr(Locality, "_budget_chart", lambda *_: None)
 
 
 def measure(

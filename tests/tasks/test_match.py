@@ -13,17 +13,10 @@ from scipy.ndimage import gaussian_filter
 
 import runner
 from runner.config.errors import ConfigError
-from runner.tasks.match import Match
 from runner.tracking.boxes import GREEN, ORANGE
 
 SMALL = [[0, 9, 0], [9, 0, 5], [0, 5, 1]]
 BLUR = {"kind": "conv", "weight": "box", "padding": "same"}
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than all the rest."""
-    monkeypatch.setattr(Match, "_draw", lambda *_: None)
 
 
 def noise(*size: int, seed: int = 0) -> dict[str, Any]:

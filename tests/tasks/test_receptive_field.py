@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from bare_run import bare_run
 
 import runner
 from runner.config.errors import ConfigError
-from runner.tasks.receptive_field import Interval, ReceptiveField
+from runner.tasks.receptive_field import Interval
 
 
 def measure(
@@ -24,21 +22,6 @@ def measure(
     task = {"kind": "receptive_field", "samples": 2, **fields}
     spec, run = bare_run(task, layers, {"kind": "blank", **(data or {})}, seed=seed)
     return spec.run(run)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other take longer than images this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than all the rest."""
-    monkeypatch.setattr(ReceptiveField, "_draw", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +109,7 @@ def test_lenet_sees_16_pixels(workplace: Path, undrawn: None) -> None:
     assert metrics["layer"] == "pool2"
     assert metrics["position"] == [2, 2]
     assert metrics["theoretical"] == metrics["support"] == [16, 16]
-    assert metrics["jump"] == [4, 4]
+    assert metrics["effective_stride"] == [4, 4]
     assert metrics["centre"] == [13.5, 13.5]
 
 
@@ -151,7 +134,7 @@ def test_generic_weights_reach_all_of_the_field(seed: int, undrawn: None) -> Non
     # The largest field is 1 + 4 · (1 + 2 + 4) = 29, so the middle of 64 pixels holds it.
     metrics = measure(layers=layers, data={"height": 64, "width": 64}, seed=seed, samples=1)
     assert metrics["theoretical"] == [field, field]
-    assert metrics["jump"] == [jump, jump]
+    assert metrics["effective_stride"] == [jump, jump]
     assert metrics["support"] == [field, field]
     assert metrics["inside"]
     assert all(effective <= field for effective in metrics["effective"])

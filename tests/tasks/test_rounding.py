@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from runner.tasks._rounding import bounds
+from runner.tasks._rounding import estimates
 
 
 def outputs(model: nn.Sequential, x: torch.Tensor) -> list[torch.Tensor]:
@@ -42,7 +42,7 @@ def test_errors_of_float32_stay_within(seed: int) -> None:
     # A large constant, differences of which are small: much is lost to rounding.
     x = torch.rand(2, 2, 16, 16) + draw.choice([0, 0, 100])
     ys = outputs(model, x)
-    allowed = bounds(model, x, peaks(ys))
+    allowed = estimates(model, x, peaks(ys))
     exact = outputs(deepcopy(model).double(), x.double())
     for y, truth, limit in zip(ys, exact, allowed[1:], strict=True):
         assert float((y.double() - truth).abs().max()) <= limit
@@ -53,12 +53,12 @@ def test_errors_of_float32_stay_within(seed: int) -> None:
 def test_an_input_alone_has_the_rounding_of_its_numbers() -> None:
     x = torch.tensor([[[[3.0, -8.0]]]])
     # Four times the spacing of numbers from 1 to 2, times the largest.
-    assert bounds(nn.Sequential(), x, []) == [4 * 2**-23 * 8]
-    assert bounds(nn.Sequential(), x.double(), []) == [4 * 2**-52 * 8]
+    assert estimates(nn.Sequential(), x, []) == [4 * 2**-23 * 8]
+    assert estimates(nn.Sequential(), x.double(), []) == [4 * 2**-52 * 8]
 
 
 def test_zeros_are_exact_until_a_bias() -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
     x = torch.zeros(1, 1, 4, 4)
-    assert bounds(model, x, [0.0, 0.0]) == [0, 0, 0]
-    assert bounds(model, x, [0.5, 0.5])[1] == pytest.approx(4 * 2**-23 * 0.5)
+    assert estimates(model, x, [0.0, 0.0]) == [0, 0, 0]
+    assert estimates(model, x, [0.5, 0.5])[1] == pytest.approx(4 * 2**-23 * 0.5)

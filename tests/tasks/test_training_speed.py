@@ -15,11 +15,10 @@ from time import process_time
 import pytest
 import torch
 import torch.nn.functional as F
+from bare_run import composed
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from runner.config.compose import Composer
-from runner.config.plain import plain
 from runner.execute import prepare
 from runner.job import Job
 from runner.tasks import Run
@@ -31,24 +30,15 @@ from runner.tracking import Trackers
 from runner.tracking.files import Files
 from runner.tracking.tensorboard import TensorBoard
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 BATCH, ROUNDS = 64, 15
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @contextmanager
 def prepared(folder: Path, *words: str) -> Iterator[tuple[Job, Run]]:
     """A run that logs as any does, into files and for TensorBoard."""
-    with Composer() as composer:
-        job = Job.parse(plain(composer.compose([*words, "threads=1"]).config))
+    job = composed(*words, "threads=1")
     run = prepare(job, job.plan()).run
     run.directory, run.tracker = folder, Trackers(Files(folder), [TensorBoard(folder)])
     yield job, run
