@@ -115,6 +115,10 @@ def load(data: Data) -> Images:
 class Task(Kind, ABC):
     """What to do, as YAML describes it.
 
+    A run asks in this order: `batch` (to plan), `overhead`, `check` (nothing is made yet),
+    `check_images` (these are loaded, torch and the directory aren't), `run`; one that is resumed,
+    `reached` before `run`. Only `run` must be written.
+
     Attributes:
         needs_torch: whether the task computes; one that only plans is done before torch loads.
         memory_factor: copies of everything planned that the task holds; learning keeps gradients.
@@ -146,7 +150,7 @@ class Task(Kind, ABC):
         """
 
     def check_images(self, images: Images, plan: Plan) -> None:
-        """Check what can be known once the images are there, before torch and the directory are.
+        """Check what can be known from the images, before torch is imported and anything written.
 
         Raises:
             ConfigError: the images don't suit the task; paths are those of the config.
@@ -168,5 +172,6 @@ class Task(Kind, ABC):
         """Do it.
 
         Returns:
-            The metrics: names to numbers, nested lists of numbers, text or truths.
+            The metrics: names to numbers, nested lists of numbers, text, truths, or mappings of
+            these. `expect` compares them, and single numbers are logged as ``metric/name``.
         """

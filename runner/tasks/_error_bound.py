@@ -7,6 +7,8 @@ Algorithms, 2nd ed. 2002, section 3.1). Bounds of layers in a row combine: their
 input. So one pass in double precision bounds the error of every output.
 
 That holds for sums of products: transforms (FFT, Winograd) take their own paths and can be worse.
+It is many times what rounding usually does, and known for some layers only; to tell rounding from
+a difference after any layer, take `runner.tasks._rounding`.
 """
 
 from __future__ import annotations

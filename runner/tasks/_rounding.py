@@ -1,4 +1,8 @@
-"""How far rounding alone may move a stack's outputs: what is closer than that counts as equal."""
+"""How far rounding is likely to move a stack's outputs: what is closer than that counts as equal.
+
+An estimate for any stack, layer by layer, close enough to tell rounding from a real difference.
+Where a stated bound must hold for every input, take `runner.tasks._error_bound`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ MARGIN = 4
 """Two results differ by more than twice their error, and of many differences one is the largest."""
 
 
-def bounds(model: nn.Sequential, x: Tensor, peaks: Sequence[float]) -> list[float]:
-    """The largest difference that rounding explains: of the input, then of each layer's output.
+def estimates(model: nn.Sequential, x: Tensor, peaks: Sequence[float]) -> list[float]:
+    """About the largest difference that rounding explains: of the input, of each layer's output.
 
     Rounding errors are as good as random (Higham & Mary 2019, "A new approach to probabilistic
     rounding error analysis"): a sum of n products with weights w is off by about √n · eps · ‖w‖ ·

@@ -1,15 +1,19 @@
-"""The kernel to be found: what tasks that learn one kernel share."""
+"""The kernel to be found, and the error to be made small: what tasks that learn one share."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from runner.config.errors import problem, under
 from runner.config.spec import Spec
 from runner.layers.conv import Conv
 from runner.plan import Plan
 from runner.stack import Stack
+from runner.tasks import Run
 from runner.weights import Kernels, Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Target(Spec):
@@ -55,6 +59,17 @@ class Target(Spec):
         return Conv.model_construct(
             kind="conv", weight=self.weight, mode=self.mode, bias=False, **fields
         )
+
+    def build(self, run: Run) -> Any:
+        """The target as a `runner.modules.Conv2d`, on the run's device."""
+        module = self.layer(run.stack).build(run.plan.input, run.ops, run.generator)
+        return module.to(run.x)
+
+
+def squared_error(y: Tensor, wanted: Tensor, reduction: Literal["sum", "mean"]) -> Tensor:
+    """Squared differences, added up or averaged."""
+    squared = (y - wanted) ** 2
+    return squared.sum() if reduction == "sum" else squared.mean()
 
 
 def only_conv(stack: Stack) -> Conv | None:

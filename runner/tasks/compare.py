@@ -35,7 +35,7 @@ Array = NDArray[Any]
 
 PIECEWISE_LINEAR = ("relu", "leaky_relu", "identity")
 PRINTED = 64
-"""Outputs of at most so many numbers are metrics, so that `expect` can compare them."""
+"""Outputs of at most so many numbers are metrics; both are printed, to be compared by eye."""
 CHANNELS = 3
 """How many channels are drawn."""
 

@@ -24,7 +24,7 @@ from runner.tasks._modes import Array, Modes
 from runner.tasks._optimizer import Optimizer
 from runner.tasks._outputs import SMALL, numbers
 from runner.tasks._quadratic import DENSE, PATCHES, Curvature, curvature, share
-from runner.tasks._target import Target, only_conv
+from runner.tasks._target import Target, only_conv, squared_error
 from runner.tracking import charts
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class Diagnose(Task):
         assert layer is not None  # check
         found = curvature(run.x, layer, run.plan.input)
         groups, divisor = len(found.values), share(run.plan, len(run.x), self.reduction)
-        spec = self.target.layer(run.stack)
-        target: Any = spec.build(run.plan.input, run.ops, run.generator).to(run.x)
+        target = self.target.build(run)
         goal = _weights(target, groups, layer.has_bias)
         with torch.no_grad():
             wanted = target(run.x)
@@ -130,13 +129,12 @@ class Diagnose(Task):
         weights, losses = [_weights(module, groups, with_bias)], []
         with run.progress(self.steps, "descending") as advance:
             for step in range(1, self.steps + 1):
-                squared = (module(run.x) - wanted) ** 2
-                loss = squared.sum() if self.reduction == "sum" else squared.mean()
+                loss = squared_error(module(run.x), wanted, self.reduction)
                 if not isfinite(loss.item()):
                     break
                 losses.append(loss.item())
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's has no types
                 optimizer.step()
                 after = _weights(module, groups, with_bias)
                 if not np.isfinite(after).all():

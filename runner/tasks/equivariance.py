@@ -27,7 +27,7 @@ from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._interior import interior
 from runner.tasks._outputs import to_numpy
-from runner.tasks._rounding import bounds
+from runner.tasks._rounding import estimates
 from runner.tasks._selection import ADD_CONV
 from runner.tracking import charts, pictures
 from runner.tracking.boxes import GREEN, Box
@@ -78,7 +78,7 @@ class Equivariance(Task):
         """Errors of equivariance and changes with position, per layer and shift."""
         images = to_numpy(run.x)
         still = _outputs(run, images)
-        allowed = bounds(run.model, run.x, [float(np.abs(y).max()) for y in still])[1:]
+        allowed = estimates(run.model, run.x, [float(np.abs(y).max()) for y in still])[1:]
         tracks = [Track(row, y) for row, y in zip(run.plan.rows, still, strict=True)]
         change = [0.0]
         with run.progress(self.max_shift, "shifts") as advance:

@@ -22,7 +22,7 @@ from runner.tasks._film import Film
 from runner.tasks._optimizer import Diverged, Optimizer, check_trainable
 from runner.tasks._outputs import layer_outputs, numbers, to_numpy
 from runner.tasks._quadratic import stable_learning_rate
-from runner.tasks._target import Target, only_conv
+from runner.tasks._target import Target, only_conv, squared_error
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,8 +62,7 @@ class LearnKernel(Task):
         import torch
 
         x, model = run.x, run.model.train()
-        layer = self.target.layer(run.stack)
-        target: Any = layer.build(run.plan.input, run.ops, run.generator).to(x.device, x.dtype)
+        target = self.target.build(run)
         with torch.no_grad():
             wanted = target(x)
         film = Film(run, self.log_every or max(1, self.steps // 50), target.effective_kernel())
@@ -102,11 +101,10 @@ class LearnKernel(Task):
         since = monotonic()
         with run.progress(self.steps, "learning") as advance:
             for step in range(1, self.steps + 1):
-                squared = (model(x) - wanted) ** 2
-                loss = squared.sum() if self.reduction == "sum" else squared.mean()
+                loss = squared_error(model(x), wanted, self.reduction)
                 for weight in weights:
                     weight.grad = None
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's has no types
                 losses.append(loss.item())
                 pictured = step % film.every == 0 or step in (1, self.steps)
                 # At least once a second, so that little is lost when a long run is stopped.

@@ -25,7 +25,7 @@ from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._dense import Array, Layout, Weights
 from runner.tasks._outputs import SMALL, numbers, to_numpy
-from runner.tasks._rounding import bounds
+from runner.tasks._rounding import estimates
 from runner.tracking import charts, pictures
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def affinity(run: Run) -> tuple[float, float]:
     u, v = torch.randn(2, *run.plan.input.dims, generator=run.generator).to(run.x)
     x = torch.stack([u, v, u + v, torch.zeros_like(u)])
     y, peaks = push(run, x)
-    return float(np.abs(y[0] + y[1] - y[2] - y[3]).max()), bounds(run.model, x, peaks)[-1]
+    return float(np.abs(y[0] + y[1] - y[2] - y[3]).max()), estimates(run.model, x, peaks)[-1]
 
 
 def dense(run: Run) -> tuple[Array, Array]:
@@ -181,7 +181,7 @@ def agreement(run: Run, matrix: Array, constant: Array) -> dict[str, Any]:
         product = to_numpy(x).reshape(len(x), -1).astype(np.float64) @ matrix.T + constant
         error = max(error, float(np.abs(y - product).max()))
         largest = max(largest, float(np.abs(y).max()))
-        allowed = max(allowed, sqrt(terms) * bounds(run.model, x, peaks)[-1])
+        allowed = max(allowed, sqrt(terms) * estimates(run.model, x, peaks)[-1])
     return {"agrees": error <= allowed, "dense_error": error / largest if largest else error}
 
 

@@ -233,7 +233,7 @@ class Match(Task):
         if clean.min() >= 0 and clean.max() <= 1:
             image = image.clip(0, 1)  # noise beyond black and white can't be drawn as such
         title = "image" if not self.noise else f"image, noise {self.noise:g}"
-        where = pictures.outlined(image, title, boxes)
+        where = pictures.photograph(image, title, boxes)
         what = pictures.photograph(pattern, "pattern")
         around = max(1, max(scores.shape) // 40)
         rings = [_ring(place, around, scores.shape) for place in best]

@@ -94,9 +94,9 @@ class ReceptiveField(Task):
     """Receptive field of one output.
 
     Attributes:
-        layer: whose output, by its name in the plan, dotted inside containers; default: the last
-            layer that has positions.
-        position: row and column of the output; default: the middle.
+        layer: the name of one that gives feature maps, dotted inside containers; default: the
+            last one.
+        position: row and column of its output; default: the middle.
         inputs: what the gradient is taken at: ``noise`` (standard normal, from the run's seed) or
             the ``data``. Of a stack without nonlinearities it is the same everywhere.
         samples: how many inputs the gradient's magnitude is averaged over, at most.
@@ -115,7 +115,7 @@ class ReceptiveField(Task):
         return self.samples if self.inputs == "noise" else min(self.samples, count)
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
-        """The layer must be there and have positions, the position must be one of them."""
+        """The layer must be there and give feature maps; the position must lie in them."""
         row = self._row(plan)
         shape = row.output
         assert isinstance(shape, Shape)  # _row
@@ -142,7 +142,7 @@ class ReceptiveField(Task):
             "support": [span.size for span in support],
             "effective": [span.size for span in effect],
             "inside": all(t.holds(s) for t, s in zip(theory, support, strict=True)),
-            "jump": [_plain(axis.jump) for axis in axes],
+            "effective_stride": [_plain(axis.jump) for axis in axes],
             "centre": [_plain(a.start + i * a.jump) for a, i in zip(axes, place, strict=True)],
             "fields": {r.name: list(r.receptive_field) for r in run.plan.rows if r.receptive_field},
         }
@@ -202,7 +202,7 @@ class ReceptiveField(Task):
     ) -> None:
         place = self._place(row)
         title = f"the input, and what {row.name} sees at {place[0]}, {place[1]}"
-        on_input = pictures.outlined(run.images.x[0], title, _boxes(theory, effect))
+        on_input = pictures.photograph(run.images.x[0], title, _boxes(theory, effect))
         # Fields are often small beside the image: the gradient is shown around them only.
         top, left = (max(0, span.start - MARGIN) for span in theory)
         bottom, right = (span.stop + MARGIN for span in theory)

@@ -41,7 +41,10 @@ class Tracker:
         """
 
     def rewind(self, step: int) -> None:
-        """Forget the scalars of all steps but 1 to `step`: a resumed run measures them again."""
+        """Forget the scalars of all steps but 1 to `step`: a resumed run measures them again.
+
+        Called before anything is given; `step` is what `Task.reached` answers, 0 to forget all.
+        """
 
     def close(self) -> None:
         """Write what is still held back."""

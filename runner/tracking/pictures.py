@@ -41,22 +41,6 @@ LARGEST = 640
 """Pixels that a large picture is reduced to."""
 
 
-def outlined(x: Array, title: str, boxes: Sequence[Box], scale: float | None = None) -> Image.Image:
-    """An image or a map with rectangles drawn on it, and their legend.
-
-    Args:
-        x: an image, c × h × w, drawn as `photograph` draws it, or a map, h × w, drawn as `signed`
-            draws it.
-        title: written above.
-        boxes: what to outline (`runner.tracking.boxes.Box`), the last on top. The picture grows to
-            hold those that reach beyond the border.
-        scale: of a map, as for `signed`.
-    """
-    if x.ndim == 2:
-        return signed(x, title, scale, boxes)
-    return photograph(x, title, boxes)
-
-
 def signed(
     values: Array, title: str, scale: float | None = None, boxes: Sequence[Box] = ()
 ) -> Image.Image:
@@ -106,7 +90,8 @@ def brightness(
 def photograph(x: Array, title: str, boxes: Sequence[Box] = ()) -> Image.Image:
     """An input image, c × h × w: colour if it has three channels, else its first channel.
 
-    Numbers outside 0 to 1 are drawn as `signed` draws them.
+    Numbers outside 0 to 1 are drawn as `signed` draws them. Of the boxes the last is on top, and
+    the picture grows to hold those that reach beyond the border.
     """
     if x.min() < 0 or x.max() > 1:
         return signed(x[0], title, boxes=boxes)
