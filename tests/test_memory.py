@@ -30,7 +30,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         "task=edge data=bar data.height=2000 data.width=3000 data.stop=1500",
         "task=edge stack=sobel data=blank data.height=2000 data.width=2000",
         "task=forward stack=blur_sobel data=blank data.height=2000 data.width=2000",
-        "task=learn_kernel data=blank data.images=10 data.height=600 data.width=600",
+        "task=learn_kernel task.steps=3 data=blank data.images=10 data.height=600 data.width=600",
     ],
 )
 def test_a_run_stays_below_the_least_limit_that_lets_it_start(words, tmp_path):
