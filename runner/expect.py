@@ -73,12 +73,14 @@ class Expectation(Spec):
         for limit, word, wrong in ((self.min, "below", -1), (self.max, "above", 1)):
             if limit is None:
                 continue
-            if not isinstance(measured, int | float | list | tuple | Mapping):
-                return f"{compact(measured)} is not a number"
+            numbers = _flat(measured)
+            if not numbers:
+                return "nothing measured"
             # NaN compares false with everything, and must fail.
-            bad = [n for n in _flat(measured) if not (limit - n) * wrong >= 0]
+            bad = [n for n in numbers if not (_is_number(n) and (limit - n) * wrong >= 0)]
             if bad:
-                return f"{compact(bad[0])} is {word} {limit:g}"
+                complaint = f"is {word} {limit:g}" if _is_number(bad[0]) else "is not a number"
+                return f"{compact(bad[0])} {complaint}"
         return ""
 
 
@@ -178,10 +180,7 @@ def _difference(expected: Any, measured: Any, tolerance: float | None) -> str:
             return f"{len(measured)} entries, not {len(expected)}"
         found = (_difference(e, m, tolerance) for e, m in zip(expected, measured, strict=True))
         return next(filter(None, found), "")
-    numeric = all(
-        isinstance(n, int | float) and not isinstance(n, bool) for n in (expected, measured)
-    )
-    if not numeric:
+    if not (_is_number(expected) and _is_number(measured)):
         same = type(expected) is type(measured) and expected == measured
         return "" if same else f"{compact(measured)}, not {compact(expected)}"
     if tolerance is None:
@@ -192,9 +191,13 @@ def _difference(expected: Any, measured: Any, tolerance: float | None) -> str:
     return f"{measured!r} is not {expected!r} ± {tolerance:g}"
 
 
-def _flat(value: Any) -> Sequence[float]:
+def _flat(value: Any) -> Sequence[Any]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         return [number for entry in value for number in _flat(entry)]
     return [value]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

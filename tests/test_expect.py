@@ -76,6 +76,11 @@ FAILS: list[tuple[Any, Any, str]] = [
     ({"value": {"a": 1}}, {}, "no a; there is nothing"),
     ({"value": {"a": 1}}, [1], "[1], not a mapping"),
     ({"max": 2}, {"a": 1, "b": [3]}, "3 is above 2"),
+    ({"max": 2}, {}, "nothing measured"),
+    ({"min": 0}, [], "nothing measured"),
+    ({"max": 2}, [1, None], "none is not a number"),
+    ({"min": 0}, {"a": "text"}, "text is not a number"),
+    ({"min": 0}, [True], "true is not a number"),
     (10**9, 10**9 + 1, "is not"),  # whole numbers are exact, however large
     (3, 3.00004, "is not 3"),  # 4e-5 > 3e-5
     (0.5, 0.50002, "is not 0.5"),

@@ -207,13 +207,13 @@ CONV_MISTAKES = {
     "kernel too large": (
         lambda: conv2d(x(), w(3, 2, 5, 3)),
         "kernel: expected height at most 4 (input 4 + padding 0), got 5. The output would have "
-        "height ⌊(4 + 0 − 5) / 1⌋ + 1 < 1. Use a smaller kernel, or 1 more padding in total.",
+        "height ⌊(4 + 0 − 5) / 1⌋ + 1 < 1. Use a smaller kernel, 1 more padding in total, or larger images.",
     ),
     "dilated too large": (
         lambda: conv2d(x(), w(), dilation=(1, 3), padding=(0, 1)),
         "kernel: expected width at most 6 (input 4 + padding 2), got 3, which spans 7 when "
         "dilated. The output would have width ⌊(4 + 2 − 7) / 1⌋ + 1 < 1. "
-        "Use a smaller kernel, or 1 more padding in total.",
+        "Use a smaller kernel, 1 more padding in total, or larger images.",
     ),
     "groups of inputs": (
         lambda: conv2d(x(), w(), groups=3),

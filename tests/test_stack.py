@@ -276,7 +276,7 @@ class TestMisfits:
                 {"a": conv(1, 3), "b": conv(1, 7)},
                 "stack.layers.b.kernel: expected height at most 6 (input 6 + padding 0), got 7. "
                 "The output would have height ⌊(6 + 0 − 7) / 1⌋ + 1 < 1. "
-                "Use a smaller kernel, or 1 more padding in total.",
+                "Use a smaller kernel, 1 more padding in total, or larger images.",
             ),
             (
                 {"a": {"kind": "linear", "features": 2}},

@@ -217,7 +217,11 @@ class Composer:
         chosen = [key for key in keys.values() if missing == key or missing.startswith(f"{key}/")]
         if chosen or "/" in missing:
             group = max(chosen, key=len) if chosen else missing.partition("/")[0]
-            found = self._unknown_option(group, missing[len(group) + 1 :])
+            name = missing[len(group) + 1 :]
+            # With its package, as it was typed: stack@task.other.stack is not the run's own stack.
+            typed = (t.lstrip("+").partition("=") for t, k in keys.items() if k == group)
+            path = next((place for place, _, value in typed if value == name), group)
+            found = self._unknown_option(group, name, path)
         else:
             expected = "a config in the config folders"
             found = Problem("--config-name", expected, f"'{missing}'")
@@ -252,13 +256,13 @@ class Composer:
         if not key:
             return _unreadable(text)
         if options and value not in options:
-            return self._unknown_option(key, value)
+            return self._unknown_option(key, value, text.lstrip("+").partition("=")[0])
         return Problem(key, "a value that can be composed", f"'{value}'", f"{unblamed.got}.")
 
-    def _unknown_option(self, group: str, name: str) -> Problem:
+    def _unknown_option(self, group: str, name: str, path: str = "") -> Problem:
         options = self.options(group)
         return Problem(
-            group,
+            path or group,
             one_of(options) if options else "a config group",
             f"'{name}'" if name else "nothing",
             did_you_mean(name, options),

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+MANY = 50
+"""Options that nobody reads through."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -91,8 +94,9 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
 
 
 def one_of(options: Iterable[str]) -> str:
-    """``one of a, b, c``."""
-    return "one of " + ", ".join(options)
+    """``one of a, b, c``; of very many, how many: the nearest is a better answer than all."""
+    names = list(options)
+    return f"one of {len(names)} names" if len(names) > MANY else "one of " + ", ".join(names)
 
 
 def describe(value: object) -> str:

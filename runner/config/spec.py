@@ -137,7 +137,8 @@ def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None
         The spec, or None and at least one problem.
     """
     if not isinstance(raw, dict):
-        return None, [Problem(path or "config", "a mapping", describe(raw))]
+        fields = ", ".join(model.model_fields)
+        return None, [Problem(path or "config", f"a mapping with {fields}", describe(raw))]
     prepared = dict(raw)
     problems: list[Problem] = []
     unresolved: set[tuple[str]] = set()
@@ -261,6 +262,7 @@ _EXPECTED = {
     "greater_than_equal": "at least {ge:.12g}",
     "int_type": "an integer",
     "invalid_key": "text as a key",
+    "list_type": "a list",
     "less_than": "less than {lt:.12g}",
     "less_than_equal": "at most {le:.12g}",
     "missing": "a value",
@@ -283,6 +285,12 @@ def _problem(model: type[Spec], location: list[str], error: ErrorDetails, where:
         options = _literals(_field_type(model, location))
         hint = did_you_mean(error["input"], options) if isinstance(error["input"], str) else ""
         return Problem(where, one_of(options) if len(options) > 1 else options[0], got, hint)
+    if error["type"] == "model_type":
+        fields = list(_model_at(model, location).model_fields)
+        # A lone word most often is what the first field wants: optimizer=sgd.
+        word = isinstance(error["input"], str) and fields[0] == "name"
+        hint = f"Write {where}.name={error['input']}." if word else ""
+        return Problem(where, f"a mapping with {', '.join(fields)}", got, hint)
     expected = _EXPECTED.get(error["type"], error["msg"][0].lower() + error["msg"][1:])
     return Problem(where, expected.format(**error.get("ctx", {})), got)
 

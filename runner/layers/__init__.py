@@ -159,5 +159,5 @@ def check_window(x: Shape, kernel: Pair, extent: Pair, padding: Sides, stride: P
             f"{axis} at most {n + pad} (input {n} + padding {pad})",
             f"{k}{dilated}",
             f"The output would have {axis} ⌊({n} + {pad} − {span}) / {step}⌋ + 1 < 1. "
-            f"Use a smaller kernel, or {short} more padding in total.",
+            f"Use a smaller kernel, {short} more padding in total, or larger images.",
         )

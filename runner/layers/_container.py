@@ -151,13 +151,11 @@ class Repeated(Container):
     @model_validator(mode="after")
     def _unfold(self) -> Repeated:
         some(self.layers, "layers")
-        times = self._times()
+        times, each = self._times(), self.each or {}
+        _check_count(times * _unfolded(self.layers))
         # Without parameters all repetitions are the same: one will do.
-        values = (
-            [{name: given[i] for name, given in self.each.items()} for i in range(times)]
-            if (self.each)
-            else [{}]
-        )
+        distinct = times if each else 1
+        values = [{name: given[i] for name, given in each.items()} for i in range(distinct)]
         blocks = []
         for number, one in enumerate(values, 1):
             block, problems = check(Chain, {"kind": "block", "layers": _filled(self.layers, one)})
@@ -165,9 +163,11 @@ class Repeated(Container):
                 error = ConfigError(*problems)
                 raise error.noting(f"In repetition {number} of {times}.") if one else error
             blocks.append(block)
-        self._blocks = tuple(blocks) if self.each else tuple(blocks * times)
-        if self.count() > MOST:
-            raise problem("layers", f"at most {MOST:,} layers in all", f"{self.count():,}")
+        for name in each.keys() - _used(self.layers):
+            expected = f"a parameter that a layer inside uses, as ${name}"
+            raise problem(f"each.{name}", expected, "one that none uses")
+        self._blocks = tuple(blocks * (times // distinct))
+        _check_count(self.count())
         return self
 
     def _times(self) -> int:
@@ -206,6 +206,11 @@ class Repeated(Container):
             raise error.noting(f"In repetition {number} of {len(self._blocks)}.") from None
 
 
+def _check_count(layers: int) -> None:
+    if layers > MOST:
+        raise problem("layers", f"at most {MOST:,} layers in all", f"{layers:,}")
+
+
 def _filled(value: Any, parameters: Mapping[str, Any], path: str = "layers") -> Any:
     """A config with every ``$name`` replaced by that parameter.
 
@@ -222,11 +227,41 @@ def _filled(value: Any, parameters: Mapping[str, Any], path: str = "layers") -> 
     if isinstance(value, list):
         return [_filled(entry, parameters, path) for entry in value]
     if isinstance(value, dict):
-        # An inner repetition's own parameters come before those of the one around it, and later.
+        # In the layers of an inner repetition, its own parameters hide those of the one around it.
         own = value.get("each")
-        if isinstance(own, dict):
-            parameters = {**parameters, **{name: f"${name}" for name in own}}
+        hidden = {name: f"${name}" for name in own} if isinstance(own, dict) else {}
         return {
-            key: _filled(entry, parameters, join(path, str(key))) for key, entry in value.items()
+            key: _filled(
+                entry,
+                {**parameters, **hidden} if key == "layers" else parameters,
+                join(path, str(key)),
+            )
+            for key, entry in value.items()
         }
     return value
+
+
+def _used(value: Any) -> set[str]:
+    """The names that appear as ``$name`` in a config."""
+    if isinstance(value, str):
+        return {value[1:]} if value.startswith("$") else set()
+    if isinstance(value, dict):
+        value = list(value.values())
+    return {name for entry in value for name in _used(entry)} if isinstance(value, list) else set()
+
+
+def _unfolded(layers: Any) -> int:
+    """How many layers a config will at least unfold to; what isn't known yet counts once."""
+    if not isinstance(layers, dict):
+        return 1
+    total = 0
+    for layer in layers.values():
+        inside = layer.get("layers", layer.get("branches")) if isinstance(layer, dict) else None
+        if inside is None:
+            total += 1
+            continue
+        times, each = layer.get("times"), layer.get("each")
+        lists = [v for v in each.values() if isinstance(v, list)] if isinstance(each, dict) else []
+        times = len(lists[0]) if lists else times if isinstance(times, int) else 1
+        total += max(times, 1) * _unfolded(inside)
+    return total

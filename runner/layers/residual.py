@@ -9,7 +9,7 @@ from pydantic import model_validator
 from runner.chain import plan_chain
 from runner.config.errors import join, problem
 from runner.config.spec import Menu, check_kind
-from runner.geometry import AnyShape, Features, Field, elements
+from runner.geometry import AnyShape, Features, Field, Shape, elements
 from runner.layers import Layer
 from runner.layers._container import Container, Inside, some
 from runner.ops import Ops
@@ -77,8 +77,8 @@ def _projection(x: AnyShape, y: AnyShape, path: str) -> Layer:
             f"{y}",
             "Change the layers, or give shortcut a layer that leads from the one to the other.",
         )
-    strides = [_stride(n, m) for n, m in zip(x.size, y.size, strict=True)]
-    if None in strides:
+    strides = _strides(x, y)
+    if strides is None:
         raise problem(
             join(path, "layers"),
             f"an output of the input's size, {x.height}×{x.width}, or one that a stride leads to, "
@@ -90,18 +90,24 @@ def _projection(x: AnyShape, y: AnyShape, path: str) -> Layer:
     return cast(Layer, check_kind("runner.layers", raw, "")[0])
 
 
-def _stride(n: int, m: int) -> int | None:
-    """The least stride with which a window of one pixel has m positions among n."""
+def _strides(x: Shape, y: Shape) -> list[int] | None:
+    """The least strides with which a window of one pixel leads from one size to another."""
     # ⌈n / s⌉ = m: s is at least n / m, and the least such integer is the only candidate.
-    s = -(-n // m)
-    return s if -(-n // s) == m else None
+    found = [-(-n // m) for n, m in zip(x.size, y.size, strict=True)]
+    reached = tuple(-(-n // s) for n, s in zip(x.size, found, strict=True))
+    return found if reached == y.size else None
 
 
 def _check_sum(around: Row, y: AnyShape) -> None:
-    if around.output != y:
-        raise problem(
-            around.path,
-            f"a layer that gives {y}, as the layers do",
-            f"{around.output}",
-            "Leave shortcut out for a 1×1 convolution that fits.",
-        )
+    if around.output == y:
+        return
+    x = around.input
+    projects = isinstance(x, Shape) and isinstance(y, Shape) and _strides(x, y) is not None
+    raise problem(
+        around.path,
+        f"a layer that gives {y}, as the layers do",
+        f"{around.output}",
+        "Leave shortcut out for a 1×1 convolution that fits."
+        if projects
+        else "Change the one or the other.",
+    )

@@ -73,7 +73,7 @@ def test_raw_input_is_left_as_it_was():
         ({"text": 3}, "text: expected text, got 3."),
         ({"flag": "true"}, "flag: expected true or false, got 'true' (text)."),
         ({"flag": 1}, "flag: expected true or false, got 1."),
-        ({"inner": 3}, "inner: expected a mapping, got 3."),
+        ({"inner": 3}, "inner: expected a mapping with depth, colour, got 3."),
         ({"inner": {"depth": "x"}}, "inner.depth: expected an integer, got 'x' (text)."),
         (
             {"inner": {"colour": "gren"}},
@@ -103,7 +103,7 @@ def test_one_problem(raw, message):
 
 @pytest.mark.parametrize("raw", [None, 3, "text", [1, 2]])
 def test_not_even_a_mapping(raw):
-    assert problems(raw)[0].startswith("config: expected a mapping, got ")
+    assert problems(raw)[0].startswith("config: expected a mapping with number, ")
     assert problems(raw, path="task")[0].startswith("task: expected a mapping, got ")
 
 

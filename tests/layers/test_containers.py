@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -111,6 +112,11 @@ class TestRepeat:
         assert kernels == [(1, 1), (3, 3), (1, 1), (3, 3)]
         assert [row.output.dims[0] for row in made.leaves()] == [2, 2, 3, 3]
 
+    def test_an_inner_repetition_can_take_its_values_from_the_outer_one(self) -> None:
+        inner = {"kind": "repeat", "each": {"c": ["$c", 8]}, "layers": {"x": conv("$c", 1)}}
+        made = plan(r={"kind": "repeat", "each": {"c": [2, 4]}, "layers": {"in": inner}})
+        assert [row.output.dims[0] for row in made.leaves()] == [2, 8, 4, 8]
+
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
@@ -120,6 +126,10 @@ class TestRepeat:
             ({"each": {}}, "r.each: expected at least one entry, got a mapping with no keys."),
             ({"each": {"n": []}}, "r.each.n: expected at least one value, got []."),
             ({"each": {"n": [1, 2], "m": [1]}}, "r.each.m: expected 2 values, as n has, got 1."),
+            (
+                {"each": {"n": [1, 2], "m": [1, 2]}},
+                "r.each.m: expected a parameter that a layer inside uses, as $m, got one that none",
+            ),
             ({"each": {"n": [1, 2]}, "times": 3}, "r.times: expected 2, the values of each, got 3"),
             (
                 {"each": {"n": [1, 0]}},
@@ -137,8 +147,8 @@ class TestRepeat:
             (
                 {"times": 5, "layers": {"c": conv(1, 3)}},
                 "r.layers.c.kernel: expected height at most 2 (input 2 + padding 0), got 3. The "
-                "output would have height ⌊(2 + 0 − 3) / 1⌋ + 1 < 1. Use a smaller kernel, or 1 "
-                "more padding in total. In repetition 4 of 5.",
+                "output would have height ⌊(2 + 0 − 3) / 1⌋ + 1 < 1. Use a smaller kernel, 1 "
+                "more padding in total, or larger images. In repetition 4 of 5.",
             ),
             ({"times": 1, "layers": {}}, "r.layers: expected at least one entry"),
             ({"times": 1, "layers": {"forward": RELU}}, "r.layers.forward: expected a name that"),
@@ -150,11 +160,14 @@ class TestRepeat:
         said = complaint(r={"kind": "repeat", "layers": layers} | fields)
         assert said.startswith(f"stack.layers.{message}")
 
-    def test_unfolding_without_end_is_refused_at_once(self) -> None:
-        raw: dict[str, Any] = {"a": RELU}
+    @pytest.mark.parametrize("counts", [{"times": 1000}, {"each": {"k": [3] * 1000}}])
+    def test_unfolding_without_end_is_refused_at_once(self, counts: dict[str, Any]) -> None:
+        raw: dict[str, Any] = {"a": conv(1, "$k")} if "each" in counts else {"a": RELU}
         for _ in range(4):
-            raw = {"r": {"kind": "repeat", "times": 1000, "layers": raw}}
-        assert "expected at most 10,000 layers in all, got 1,000,000." in complaint(**raw)
+            raw = {"r": {"kind": "repeat", "layers": raw} | counts}
+        begun = time.monotonic()
+        assert "expected at most 10,000 layers in all, got 1,000,000,000,000." in complaint(**raw)
+        assert time.monotonic() - begun < 2
 
 
 class TestResidual:
@@ -218,7 +231,13 @@ class TestResidual:
             ),
             (
                 {"layers": {"c": conv(2, 3)}, "shortcut": conv(3, 3)},
-                "r.shortcut: expected a layer that gives 2×6×6, as the layers do, got 3×6×6.",
+                "r.shortcut: expected a layer that gives 2×6×6, as the layers do, got 3×6×6. "
+                "Change the one or the other.",
+            ),
+            (
+                {"layers": {"c": conv(2, 3, stride=2, padding=1)}, "shortcut": conv(3, 3)},
+                "r.shortcut: expected a layer that gives 2×4×4, as the layers do, got 3×6×6. "
+                "Leave shortcut out for a 1×1 convolution that fits.",
             ),
             (
                 {"layers": {"f": {"kind": "flatten"}}},
