@@ -64,5 +64,8 @@ class Forward(Task):
         metrics["parameters"] = run.plan.parameters
         metrics["multiply_adds"] = run.plan.cost
         metrics["receptive_field"] = list(run.plan.receptive_field or ())
-        metrics["shapes"] = {name: list(y.shape[1:]) for name, y in run.outputs.items()}
+        shapes = {name: list(y.shape[1:]) for name, y in run.outputs.items()}
+        planned = {row.name: list(row.output.dims) for row in run.plan.walk()}
+        metrics["as_planned"] = all(planned[name] == shape for name, shape in shapes.items())
+        metrics["shapes"] = shapes
         return metrics

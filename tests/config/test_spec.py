@@ -104,7 +104,7 @@ def test_one_problem(raw, message):
 @pytest.mark.parametrize("raw", [None, 3, "text", [1, 2]])
 def test_not_even_a_mapping(raw):
     assert problems(raw)[0].startswith("config: expected a mapping with number, ")
-    assert problems(raw, path="task")[0].startswith("task: expected a mapping, got ")
+    assert problems(raw, path="task")[0].startswith("task: expected a mapping with number, ")
 
 
 def test_all_problems_at_once():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -369,3 +371,60 @@ def test_a_stack_of_200_layers_is_planned_in_an_instant() -> None:
     layers = {"r": {"kind": "residual", "layers": {"a": conv(8, 3, padding=1), "act": RELU}}}
     made = plan(deep={"kind": "repeat", "times": 100, "layers": layers})
     assert len(list(made.leaves())) == 201  # and the first projection
+
+
+class Drawn:
+    """Random layers, nested three deep at most, most of which keep the size."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def ones(self, stride: bool) -> dict[str, Any]:
+        kernel = [self.random.choice([1, 2, 3]), self.random.choice([1, 2, 3])]
+        # Left and right, above and below differ, so that centres are put to the test too.
+        step = self.random.choice([1, 2]) if stride else 1
+        padding: Any = [self.random.randrange(k) for k in (kernel[0], 1, kernel[1], 1)]
+        if not stride:
+            before = [self.random.randrange(k) for k in kernel]
+            padding = [before[0], kernel[0] - 1 - before[0], before[1], kernel[1] - 1 - before[1]]
+        if self.random.random() < 0.2 and stride:
+            return {"kind": "pool", "mode": "avg", "kernel": kernel, "stride": step}
+        weight = [[1] * kernel[1]] * kernel[0]
+        return given(weight, stride=step, padding=padding)
+
+    def keeping(self, depth: int) -> dict[str, Any]:
+        """A layer whose output is as large as its input."""
+        kind = self.random.choice(
+            ["conv", "block", "repeat", "residual", "parallel", "dense_block"]
+        )
+        if kind == "conv" or not depth:
+            return self.ones(stride=False)
+        names = ["a", "b", "c"][: self.random.randint(1, 3)]
+        inside = {name: self.keeping(depth - 1) for name in names}
+        if kind == "parallel":
+            return {"kind": kind, "branches": inside}
+        repeated = {"times": 2} if kind in ("repeat", "dense_block") else {}
+        # Channels are summed at the end, so that what is added or given weights always fits.
+        inside["sum"] = given([[1]])
+        return {"kind": kind, "layers": inside} | repeated
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_receptive_field_through_branches_is_what_the_gradient_reaches(seed: int) -> None:
+    """With positive weights, every pixel that an output sees has a gradient: exactly the field."""
+    drawn, size = Drawn(seed), 192
+    layers = {"first": drawn.ones(stride=True)}
+    layers |= {f"n{i}": drawn.keeping(2) for i in range(2)} | {"last": drawn.ones(stride=True)}
+    shape = Shape(1, size, size)
+    model = build(shape, **layers)
+    made = stack(**layers).plan(shape, Ops())
+    assert isinstance(made.output, Shape)
+    middle = [n // 2 for n in made.output.size]
+    x = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    model(x)[0, :, middle[0], middle[1]].sum().backward()
+    for axis, at, other in zip(made.field.axes(), middle, (1, 0), strict=True):
+        seen = x.grad[0, 0].abs().sum(dim=other).nonzero().flatten().tolist()  # type: ignore[index]
+        centre = axis.start + at * axis.jump
+        low, high = centre - Fraction(axis.size - 1, 2), centre + Fraction(axis.size - 1, 2)
+        assert (min(seen), max(seen)) == (low, high)
+        assert low > 0 and high < size - 1  # else a border would hide what is wrong
