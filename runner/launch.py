@@ -72,17 +72,13 @@ def launch(
         if earlier is not None:
             earlier.check(config)
         prepared = inspect(job, plan)
-        if earlier is not None:
-            directory = earlier.directory
-        else:
-            directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
         with host_settings(job):
-            try:
-                build(prepared)
-            except BaseException:
-                if earlier is None:
-                    directory.rmdir()  # nothing was run, so nothing is left behind
-                raise
+            # Importing torch takes seconds; who is killed in them leaves nothing behind.
+            build(prepared)
+            if earlier is not None:
+                directory = earlier.directory
+            else:
+                directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
             with read_write(config.hydra):
                 config.hydra.run.dir = str(directory)
                 if earlier is not None:

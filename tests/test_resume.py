@@ -17,7 +17,9 @@ import yaml
 from shell import COMMAND, Finished
 
 import runner
+from runner import launch
 from runner.config.errors import ConfigError
+from runner.execute import Prepared, build
 from runner.tasks.learn_kernel import Diverged
 from runner.tracking.directory import RunDirectory, state
 from runner.tracking.files import Files
@@ -186,6 +188,21 @@ def test_a_living_run_is_left_alone(planned: Path) -> None:
     assert (planned / "status.json").read_text() == before
     home.release()
     assert runner.run(resume=planned).directory == planned
+
+
+def test_there_is_no_directory_until_torch_is_loaded(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed in these seconds leaves no directory that can't be resumed."""
+    found: list[list[Path]] = []
+
+    def watched(prepared: Prepared) -> None:
+        found.append(list(workplace.iterdir()))
+        build(prepared)
+
+    monkeypatch.setattr(launch, "build", watched)
+    runner.run("task=plan", "stack=pool")
+    assert found == [[]]
 
 
 def test_what_changed_since_is_named(planned: Path) -> None:
