@@ -30,7 +30,7 @@ def main() -> NoReturn:
     """Do what the command line says, and exit with a code that tells how it went."""
     signal.signal(signal.SIGTERM, _terminate)
     parser = _parser()
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     try:
         code = _dispatch(arguments, parser)
     except ConfigError as error:

@@ -25,6 +25,9 @@ from runner.tasks import Advance
 LINES = 40
 """Layers of a stack that are shown at the head of a run, if containers can be shut."""
 
+SPARE = ("op", "memory", "stride")
+"""Columns that a narrow terminal can do without, first to last; plan.json has them all."""
+
 
 class Terminal:
     """Prints one run.
@@ -66,8 +69,11 @@ class Terminal:
         rows = columns(plan, None if whole else LINES)
         # An empty column says nothing; at 80 columns its place is worth more.
         used = [i for i in range(len(HEADINGS)) if i < 3 or any(row[i] for row in rows)]
-        widths = [max(len(row[i]) for row in [HEADINGS, *rows]) for i in used]
-        gap = 2 if sum(widths) + 2 * len(used) <= self.console.width else 1
+        widths = {i: max(len(row[i]) for row in [HEADINGS, *rows]) for i in used}
+        for heading in SPARE:
+            if sum(widths[i] + 1 for i in used) > self.console.width + 1:
+                used = [i for i in used if HEADINGS[i] != heading]
+        gap = 2 if sum(widths[i] + 2 for i in used) <= self.console.width else 1
         table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
         for i in used:
             table.add_column(
