@@ -55,9 +55,11 @@ figcaption { font-size: .8rem; }
 .files { font-size: .85rem; }
 @media (max-width: 36rem) {
   body { padding: 1rem .8rem 3rem; }
-  .summary th:nth-child(1) { width: 3.2rem; }
-  .summary th:nth-child(3) { width: 6.5rem; }
-  .summary th:nth-child(4) { width: 4.2rem; }
+  .summary table { font-size: .85rem; }
+  .summary th:nth-child(1) { width: 3.6rem; }
+  .summary th:nth-child(3) { width: 5.6rem; }
+  .summary th:nth-child(4) { width: 3.6rem; }
+  .summary td { overflow-wrap: break-word; padding-right: .4rem; }
   .checks thead { display: none; }
   .checks tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
   .checks td { display: block; border: 0; padding: .05rem 0; }

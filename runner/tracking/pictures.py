@@ -261,14 +261,14 @@ def _write_numbers(
 
 
 def short_number(value: float, scale: float = 1.0) -> str:
-    """At most five characters or so: ``−1``, ``0.25``, ``1e+06``, ``6e-08``.
+    """At most six characters or so: ``−1``, ``0.25``, ``0.003``, ``1e+06``, ``6e-08``.
 
     Beside numbers as large as `scale`, what would round to nothing is a plain ``0``.
     """
     if abs(value) < 0.005 * min(scale, 1):
         return "0"
     if abs(value) < 0.005:
-        return f"{value:.0e}"
+        return f"{value:.1g}"
     return f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) < 100 else f"{value:.3g}"
 
 

@@ -194,6 +194,6 @@ def test_short_numbers(value: float, text: str) -> None:
 
 
 def test_numbers_that_are_all_small_are_not_written_as_zero() -> None:
-    assert short_number(-0.001, scale=0.002) == "-1e-03"
+    assert short_number(-0.001, scale=0.002) == "-0.001"
     assert short_number(6e-8, scale=6e-8) == "6e-08"
     assert short_number(1e-5, scale=0.01) == "0"  # a thousandth of the largest
