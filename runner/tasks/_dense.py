@@ -14,6 +14,7 @@ from runner.config.errors import problem
 from runner.geometry import AnyShape, Pair, Shape
 from runner.plan import Plan
 from runner.tasks._interior import interior
+from runner.tasks._rounding import same
 from runner.tracking.pictures import LARGEST
 
 Array = NDArray[np.float64]
@@ -129,17 +130,22 @@ class Weights:
         least[unseen] = largest[unseen] = np.nan
         return least, largest
 
+    @property
+    def several(self) -> bool:
+        """Whether more than one output sees no padding: whether there is something to compare."""
+        return prod(map(len, self.places.inner)) > 1
+
     def metrics(self) -> dict[str, Any]:
         """Where V is not zero, whether it is the same for all outputs, and how many weights it has.
 
         ``parameters`` are those of a dense layer, those that aren't zero, and those that are free:
-        for a translation invariant layer, as many as its window has offsets.
+        for a translation invariant layer, one for each V[o, c, a, b] that isn't zero. Whether it is
+        translation invariant, and what is free, are left out where it can't be told.
         """
         (_, h, w), field = self.places.input.dims, self.places.field
         least, largest = self._range
-        down, across = np.nonzero(
-            (np.fmax(np.abs(least), np.abs(largest)) > self.zero).any(axis=(0, 1))
-        )
+        used = np.fmax(np.abs(least), np.abs(largest)) > self.zero
+        down, across = np.nonzero(used.any(axis=(0, 1)))
         window = [int(np.ptp(at)) + 1 if at.size else 0 for at in (down, across)]
         origin = [
             s * (n - 1) for s, n in zip(self.places.stride, self.places.output.size, strict=True)
@@ -147,13 +153,14 @@ class Weights:
         offsets = np.concatenate([down - origin[0], across - origin[1]])
         spread = float(np.nanmax(largest - least))
         top = float(np.abs(self.matrix).max())
-        several = prod(map(len, self.places.inner)) > 1
-        invariant = several and spread <= self.noise
+        invariant = same(spread, self.noise, top, self.zero) if self.several else None
         nonzero = int((np.abs(self.matrix) > self.zero).sum())
-        pairs = self.places.input.channels * self.places.output.channels
+        free = {"free": int(used.sum()) if invariant else nonzero}
+        if self.several and invariant is None:
+            free = {}
         return {
-            **({"translation_invariant": invariant} if several else {}),
-            **({"deviation": spread / top if top else 0.0} if several else {}),
+            **({} if invariant is None else {"translation_invariant": invariant}),
+            **({"deviation": spread / top if top else 0.0} if self.several else {}),
             "local": prod(window) < h * w,
             "window": window,
             "radius": int(np.abs(offsets).max(initial=0)),
@@ -161,7 +168,7 @@ class Weights:
             "parameters": {
                 "dense": self.matrix.size,
                 "nonzero": nonzero,
-                "free": prod(window) * pairs if invariant else nonzero,
+                **free,
             },
         }
 

@@ -10,7 +10,7 @@ matter: how different are f(shift(x)) and f(x), one laid on the other? Pooling m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -27,7 +27,7 @@ from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._interior import interior
 from runner.tasks._outputs import to_numpy
-from runner.tasks._rounding import estimates
+from runner.tasks._rounding import MARGIN, estimates, same, untold
 from runner.tasks._selection import ADD_CONV
 from runner.tracking import charts, pictures
 from runner.tracking.boxes import GREEN, Box
@@ -78,7 +78,7 @@ class Equivariance(Task):
         """Errors of equivariance and changes with position, per layer and shift."""
         images = to_numpy(run.x)
         still = _outputs(run, images)
-        allowed = estimates(run.model, run.x, [float(np.abs(y).max()) for y in still])[1:]
+        allowed = estimates(run.model, run.x)
         tracks = [Track(row, y) for row, y in zip(run.plan.rows, still, strict=True)]
         change = [0.0]
         with run.progress(self.max_shift, "shifts") as advance:
@@ -96,15 +96,15 @@ class Equivariance(Task):
         }
 
     def _verdict(
-        self, run: Run, tracks: Sequence[Track], allowed: Sequence[float]
+        self, run: Run, tracks: Sequence[Track], allowed: Mapping[str, float]
     ) -> dict[str, Any]:
         inside = {t.row.name: max(t.interior.values()) for t in tracks if t.interior}
         border = {t.row.name: max(t.border.values()) for t in tracks if t.border}
         # The errors are relative to a layer's largest output, what rounding explains is not.
-        exact = {t.row.name: a / t.scale for t, a in zip(tracks, allowed, strict=True)}
+        exact = {t.row.name: allowed[t.row.name] / t.scale for t in tracks}
         metrics: dict[str, Any] = {}
         if inside:
-            metrics["equivariant"] = all(e <= exact[name] for name, e in inside.items())
+            metrics |= _told(run, "equivariant", inside, exact)
             metrics["interior_error"] = max(inside.values())
         else:
             run.notes.append(
@@ -112,7 +112,7 @@ class Equivariance(Task):
                 "or every output sees padding, what the shift brought in, or the whole image."
             )
         if border:
-            metrics["border_equivariant"] = all(e <= exact[name] for name, e in border.items())
+            metrics |= _told(run, "border_equivariant", border, exact)
             metrics["border_error"] = max(border.values())
         return metrics | {"interior_errors": inside, "border_errors": border}
 
@@ -228,6 +228,23 @@ class Track:
                 found[max(by)] = float(error[where].max())
         maps = (self.still[0, 0], moved[0, 0], expected[0, 0])
         self.sample = Sample(self.row.name, by, *maps, inner)
+
+
+def _told(
+    run: Run, metric: str, errors: Mapping[str, float], exact: Mapping[str, float]
+) -> dict[str, bool]:
+    """Whether all errors are rounding, by the metric's name; nothing where it can't be told."""
+    import torch
+
+    negligible = MARGIN * torch.finfo(run.x.dtype).eps
+    told = {name: same(error, exact[name], 1, negligible) for name, error in errors.items()}
+    if False in told.values():
+        return {metric: False}
+    unknown = next((name for name, answer in told.items() if answer is None), None)
+    if unknown is None:
+        return {metric: True}
+    run.notes.append(untold(f"'{unknown}' is {metric}", exact[unknown], 1, run.dtype))
+    return {}
 
 
 def _some(tracks: Sequence[Track]) -> list[Track]:

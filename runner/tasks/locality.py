@@ -25,7 +25,7 @@ from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._dense import Array, Layout, Weights
 from runner.tasks._outputs import SMALL, numbers, to_numpy
-from runner.tasks._rounding import estimates
+from runner.tasks._rounding import MARGIN, estimates, same, untold
 from runner.tracking import charts, pictures
 
 if TYPE_CHECKING:
@@ -89,28 +89,35 @@ class Locality(Task):
         import torch
 
         metrics: dict[str, Any] = {
-            "affine": True,
             "matrix_shape": [elements(run.plan.output), elements(run.plan.input)],
         }
         budget = self.budget.weights()
         run.tracker.image("locality/budget", self._budget_chart(budget))
-        deviation, allowed = affinity(run)
-        if not deviation <= allowed:  # also where it is not a number
+        deviation, allowed, size = affinity(run)
+        eps = torch.finfo(run.x.dtype).eps
+        affine = same(deviation, allowed, size, MARGIN * eps * size)
+        if affine is None:
+            run.notes.append(untold("the stack is affine", allowed, size, run.dtype))
+            return {**metrics, "budget": budget}
+        metrics["affine"] = affine
+        if not affine:
             run.notes.append(
                 "The stack is not affine: f(u) + f(v) and f(u + v) + f(0) differ by "
                 f"{deviation:.3g} for random u and v; no matrix gives its output."
             )
-            return {**metrics, "affine": False, "budget": budget}
+            return {**metrics, "budget": budget}
         matrix, constant = dense(run)
         run.outputs |= {"locality/matrix": matrix, "locality/constant": constant}
-        largest = float(max(np.abs(matrix).max(), np.abs(constant).max()))
-        zero = ZERO * torch.finfo(run.x.dtype).eps * largest
+        zero = ZERO * eps * float(max(np.abs(matrix).max(), np.abs(constant).max()))
         weights = Weights(matrix, Layout.of(run.plan), zero, allowed)
         metrics |= agreement(run, matrix, constant) | weights.metrics()
         if matrix.size <= SMALL:
             metrics["matrix"] = numbers(matrix)
-        if "translation_invariant" not in metrics:
+        if not weights.several:
             run.notes.append("Only one output sees no padding: there is none to compare it with.")
+        elif "translation_invariant" not in metrics:
+            what = "the stack is translation invariant"
+            run.notes.append(untold(what, allowed, float(np.abs(matrix).max()), run.dtype))
         self._draw(run, weights)
         return {**metrics, "budget": budget}
 
@@ -134,18 +141,19 @@ class Locality(Task):
         return charts.bars(named, f"Weights of a layer from {image}", "weights", log=True)
 
 
-def affinity(run: Run) -> tuple[float, float]:
+def affinity(run: Run) -> tuple[float, float, float]:
     """How far a stack is from affine: f(u) + f(v) − f(u + v) − f(0) for random u and v.
 
     Returns:
-        Its largest magnitude, and what rounding explains.
+        Its largest magnitude, what rounding explains, and the largest magnitude of these outputs.
     """
     import torch
 
     u, v = torch.randn(2, *run.plan.input.dims, generator=run.generator).to(run.x)
     x = torch.stack([u, v, u + v, torch.zeros_like(u)])
-    y, peaks = push(run, x)
-    return float(np.abs(y[0] + y[1] - y[2] - y[3]).max()), estimates(run.model, x, peaks)[-1]
+    y = push(run, x)
+    deviation = float(np.abs(y[0] + y[1] - y[2] - y[3]).max())
+    return deviation, estimates(run.model, x)[""], float(np.abs(y).max())
 
 
 def dense(run: Run) -> tuple[Array, Array]:
@@ -158,13 +166,13 @@ def dense(run: Run) -> tuple[Array, Array]:
 
     shape = run.plan.input.dims
     n = prod(shape)
-    constant, _ = push(run, torch.zeros_like(run.x[:1]))
+    constant = push(run, torch.zeros_like(run.x[:1]))
     matrix = np.empty((elements(run.plan.output), n))
     with run.progress(ceil(n / BATCH), "impulses") as advance:
         for start in range(0, n, BATCH):
             stop = min(start + BATCH, n)
             impulses = torch.eye(n)[start:stop].reshape(-1, *shape).to(run.x)
-            answers, _ = push(run, impulses)
+            answers = push(run, impulses)
             matrix[:, start:stop] = (answers - constant).T
             advance(f"{stop} of {n}")
     return matrix, constant[0]
@@ -172,26 +180,31 @@ def dense(run: Run) -> tuple[Array, Array]:
 
 def agreement(run: Run, matrix: Array, constant: Array) -> dict[str, Any]:
     """The matrix's product with the images against the stack's output, relative to its largest."""
+    import torch
+
     error = allowed = largest = 0.0
     # Every weight in a row is off by as much as an output is: what they add up to is also random.
     terms = 1 + int((matrix != 0).sum(axis=1).max())
     for start in range(0, len(run.x), BATCH):
         x = run.x[start : start + BATCH]
-        y, peaks = push(run, x)
+        y = push(run, x)
         product = to_numpy(x).reshape(len(x), -1).astype(np.float64) @ matrix.T + constant
         error = max(error, float(np.abs(y - product).max()))
         largest = max(largest, float(np.abs(y).max()))
-        allowed = max(allowed, sqrt(terms) * estimates(run.model, x, peaks)[-1])
-    return {"agrees": error <= allowed, "dense_error": error / largest if largest else error}
+        allowed = max(allowed, sqrt(terms) * estimates(run.model, x)[""])
+    metrics: dict[str, Any] = {"dense_error": error / largest if largest else error}
+    negligible = MARGIN * torch.finfo(run.x.dtype).eps * largest
+    agrees = same(error, allowed, largest, negligible)
+    if agrees is None:
+        run.notes.append(untold("the matrix gives the stack's output", allowed, largest, run.dtype))
+        return metrics
+    return {"agrees": agrees, **metrics}
 
 
-def push(run: Run, x: Tensor) -> tuple[Array, list[float]]:
-    """Outputs for inputs n × c × h × w, flat and in double precision, and each layer's peak."""
+def push(run: Run, x: Tensor) -> Array:
+    """Outputs for inputs n × c × h × w, flat and in double precision."""
     import torch
 
-    peaks = []
     with torch.no_grad():
-        for layer in run.model.eval():
-            x = layer(x)
-            peaks.append(float(x.abs().max()))
-    return to_numpy(x).reshape(len(x), -1).astype(np.float64), peaks
+        y = run.model.eval()(x)
+    return to_numpy(y).reshape(len(x), -1).astype(np.float64)

@@ -198,6 +198,42 @@ def test_every_precision(dtype: str, undrawn: None) -> None:
     assert not metrics["border_equivariant"]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_branches_dont_excuse_a_border(seed: int, undrawn: None) -> None:
+    # Weights as large as these in four branches, all multiplied, would explain everything.
+    wide = {"kind": "conv", "channels": 32, "kernel": 3, "padding": 1, "weight": "normal"}
+    branch = {"kind": "block", "layers": {"c1": wide, "relu": RELU, "c2": wide}}
+    layers = {"p": {"kind": "parallel", "branches": dict.fromkeys("abcd", branch)}}
+    metrics = measure(layers, {"kind": "shapes", "height": 32, "width": 32}, seed=seed)
+    assert metrics["equivariant"]
+    assert not metrics["border_equivariant"]
+    assert metrics["border_error"] > 0.01
+
+
+def test_no_verdict_where_rounding_explains_too_much(
+    undrawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # bfloat16 has 8 bits: rounding may be a tenth of the output, and a tenth is added.
+    spec, run = bare_run(
+        {"kind": "equivariance", "max_shift": 1},
+        {"conv": {"kind": "conv", "channels": 1, "kernel": 5}},
+        {"kind": "noise", "height": 12, "width": 12},
+        dtype="bfloat16",
+    )
+    honest, calls = run.model[0].forward, []
+
+    def off(x: torch.Tensor) -> torch.Tensor:
+        y = honest(x)
+        calls.append(float(y.abs().max()))
+        return y + 0.1 * y.abs().max() * (len(calls) - 1 == 2)
+
+    monkeypatch.setattr(run.model[0], "forward", off)
+    metrics = spec.run(run)
+    assert "equivariant" not in metrics
+    assert metrics["interior_error"] == pytest.approx(0.1, rel=0.2)
+    assert run.notes[0].startswith("Whether 'conv' is equivariant can't be told")
+
+
 def test_a_layer_that_knows_its_place_is_found_out(
     undrawn: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

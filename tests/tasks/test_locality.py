@@ -104,6 +104,28 @@ def test_channels_are_side_by_side(undrawn: None) -> None:
     assert metrics["parameters"] == {"dense": 16, "nonzero": 8, "free": 4}
 
 
+@pytest.mark.parametrize(
+    ("layer", "channels", "free"),
+    [
+        # A kernel with holes has as many weights as one without.
+        ({"kind": "conv", "channels": 1, "kernel": 3, "dilation": 2}, 1, 9),
+        # In groups, each of 4 outputs sees 2 of 4 channels, through 3×3 windows.
+        ({"kind": "conv", "channels": 4, "kernel": 3, "groups": 2}, 4, 72),
+        ({"kind": "conv", "channels": 3, "kernel": [2, 3], "groups": 3}, 3, 18),
+        # Pooling: every channel its own 2×2 window.
+        ({"kind": "pool", "mode": "avg", "kernel": 2}, 3, 12),
+        ({"kind": "pool", "mode": "avg", "kernel": 2, "stride": 1}, 3, 12),
+        ({"kind": "conv", "channels": 5, "kernel": 3, "padding": 1, "stride": 2}, 2, 90),
+        # A weight that is zero is none.
+        ({"kind": "conv", "weight": [[1, 0], [0, 1]]}, 1, 2),
+    ],
+)
+def test_free_weights(layer: dict[str, Any], channels: int, free: int, undrawn: None) -> None:
+    metrics = measure({"one": layer}, {**NOISE, "channels": channels})
+    assert metrics["translation_invariant"]
+    assert metrics["parameters"]["free"] == free
+
+
 def test_a_dense_layer_is_neither_invariant_nor_local(undrawn: None) -> None:
     layers = {"flat": {"kind": "flatten"}, "dense": {"kind": "linear", "features": 72}}
     metrics = measure(layers)
@@ -237,6 +259,62 @@ def test_what_is_not_affine_has_no_matrix(layer: dict[str, Any], seed: int, undr
     assert not metrics["affine"]
     assert not {"agrees", "matrix", "window", "translation_invariant"} & set(metrics)
     assert "not affine" in run.notes[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "bend",
+    [{"kind": "activation", "function": "relu"}, {"kind": "pool", "kernel": 1, "mode": "max"}],
+)
+def test_branches_dont_excuse_each_other(bend: dict[str, Any], seed: int, undrawn: None) -> None:
+    # Weights as large as these in four branches, all multiplied, would explain everything.
+    wide = {"kind": "conv", "channels": 32, "kernel": 3, "padding": 1, "weight": "normal"}
+    branch = {"kind": "block", "layers": {"c1": wide, "bend": bend, "c2": wide}}
+    layers = {"p": {"kind": "parallel", "branches": dict.fromkeys("abcd", branch)}}
+    image = {"kind": "noise", "height": 4, "width": 4}
+    metrics = measure(layers, image, seed=seed)
+    if bend["kind"] == "activation":
+        assert not metrics["affine"]
+        assert "agrees" not in metrics
+    else:  # the maximum of one pixel is that pixel
+        assert metrics["affine"]
+        assert metrics["agrees"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_affine_containers_have_a_matrix(seed: int, undrawn: None) -> None:
+    one = {"kind": "conv", "channels": 2, "kernel": 3, "padding": 1}
+    layers = {
+        "residual": {"kind": "residual", "layers": {"a": one, "b": one}},
+        "parallel": {"kind": "parallel", "branches": {"a": one, "b": {**one, "bias": False}}},
+        "dense": {"kind": "dense_block", "times": 2, "layers": {"a": one}},
+        "repeat": {"kind": "repeat", "times": 2, "layers": {"a": one}},
+    }
+    metrics = measure(layers, NOISE, seed=seed)
+    assert metrics["affine"]
+    assert metrics["agrees"]
+    assert metrics["dense_error"] < 1e-4
+
+
+def test_no_verdict_where_rounding_explains_too_much(undrawn: None) -> None:
+    # Bent by a tenth: as much as four layers of 8 bits may be wrong.
+    deep = {f"c{i}": {"kind": "conv", "channels": 4, "kernel": 3, "padding": 1} for i in range(4)}
+    deep["bend"] = {"kind": "activation", "function": "leaky_relu", "slope": 0.8}
+    task, run = bare_run({"kind": "locality"}, deep, NOISE, dtype="bfloat16")
+    metrics = task.run(run)
+    assert not {"affine", "agrees", "window", "matrix"} & set(metrics)
+    assert run.notes[0].startswith("Whether the stack is affine can't be told: rounding may")
+    assert run.notes[0].endswith("With dtype=float64 it may.")
+    assert measure(deep, NOISE, dtype="float64")["affine"] is False
+
+
+def test_invariance_that_cannot_be_told_is_left_out() -> None:
+    # As above, off by 0.5 of 2.5; where rounding explains 0.6, a quarter, nobody knows.
+    matrix = np.array([[1, 2, 0, 0], [0, 1, 2, 0], [0, 0, 1, 2.5]])
+    metrics = Weights(matrix, places_of_a_row(), zero=1e-6, noise=0.6).metrics()
+    assert "translation_invariant" not in metrics
+    assert metrics["deviation"] == pytest.approx(0.2)
+    assert metrics["parameters"] == {"dense": 12, "nonzero": 6}
 
 
 def test_images_that_the_matrix_doesnt_explain_are_noticed(
