@@ -7,20 +7,21 @@ Algorithms, 2nd ed. 2002, section 3.1). Bounds of layers in a row combine: their
 input. So one pass in double precision bounds the error of every output.
 
 That holds for sums of products: transforms (FFT, Winograd) take their own paths and can be worse.
-It is many times what rounding usually does, and known for some layers only; to tell rounding from
-a difference after any layer, take `runner.tasks._rounding`.
+It is many times what rounding usually does, the more the deeper the stack: `says_nothing` where it
+is not small beside the outputs. It is known for some layers only, by `roundings`; to tell rounding
+from a difference after any layer, take `runner.tasks._rounding`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from math import log, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import problem
-from runner.geometry import Shape, adaptive_extent
+from runner.config.errors import ConfigError, problem
+from runner.geometry import AnyShape, ConvGeometry, Pair, PoolGeometry, Shape, adaptive_extent
 from runner.ops import Ops
-from runner.plan import Row
+from runner.plan import Plan, Row
 from runner.tasks import Run
 
 if TYPE_CHECKING:
@@ -30,20 +31,97 @@ if TYPE_CHECKING:
 
 FUNCTION_TERMS = 8
 """Roundings that an elementary function counts for: libraries are within a few units."""
+CONTAINERS = ("block", "repeat", "residual", "parallel", "dense_block")
+"""Layers made of layers that do no more than add and concatenate what these give."""
+DIGITS = {"float64": 53, "float32": 24, "bfloat16": 8, "float16": 11}
+"""Binary digits of a number, the leading one included."""
+USEFUL = 0.01
+"""The part of the largest output up to which a bound says something."""
+
+
+def says_nothing(bound: float, largest: float) -> bool:
+    """Whether results within a bound may still be far apart: by more than `USEFUL` of the largest.
+
+    Args:
+        bound: of a difference.
+        largest: magnitude of what may differ.
+    """
+    return bound > USEFUL * largest
+
+
+def roundings(plan: Plan, gradient: bool = False) -> int:
+    """How many roundings to count for a stack; known from its plan, without torch.
+
+    Args:
+        plan: of the stack.
+        gradient: count for the gradient with respect to the input, not for the output.
+
+    Raises:
+        ConfigError: a layer of unknown rounding, or a precision too low for so many terms.
+    """
+    terms = 1 + sum(_roundings(row, gradient) for row in plan.walk())  # 1 of the input itself
+    if terms * _unit(plan.dtype) >= 1:
+        raise problem(
+            "task.bound",
+            "a number",
+            "auto",
+            f"{terms:,} roundings in {plan.dtype} can take an output anywhere. "
+            "Set one, such as task.bound=0.01.",
+        )
+    return terms
+
+
+def _roundings(row: Row, gradient: bool) -> int:
+    """Each output counts its products, its bias and the rounding of the weights themselves."""
+    layer: Any = row.layer
+    # Going back, sums run over the outputs that an input has a part in.
+    terms = (row.output if gradient else row.input).dims[0]
+    match row.kind:
+        case "conv":
+            geometry: ConvGeometry = layer.geometry(row.input)
+            return terms // geometry.groups * prod(geometry.kernel) + 2
+        case "linear":
+            return terms + 2
+        case "pool":
+            size = prod(_window(layer.geometry(row.input), row.input))
+            return size + 1 if layer.mode == "avg" else gradient * size
+        case "activation" if layer.function in ("relu", "identity"):
+            return 0
+        case "flatten" | "dropout":
+            return 0
+        case "activation" | "batchnorm":
+            return FUNCTION_TERMS
+    if row.kind in CONTAINERS:
+        return 1  # branches are added
+    raise _unknown(row)
+
+
+def _unknown(row: Row) -> ConfigError:
+    hint = f"How {row.path} (kind {row.kind}) rounds is not known here. Set task.bound=1e-5."
+    return problem("task.bound", "a number", "auto", hint)
+
+
+def _window(geometry: PoolGeometry, x: AnyShape) -> Pair:
+    """The largest window of a pool."""
+    if geometry.output is None:
+        return geometry.kernel
+    assert isinstance(x, Shape)  # a pool takes nothing else
+    down, across = geometry.output
+    return (adaptive_extent(x.height, down), adaptive_extent(x.width, across))
 
 
 def output_bound(run: Run) -> Tensor:
     """The most that each output can be off: n × …, in double precision on the CPU.
 
     Raises:
-        ConfigError: a layer of unknown rounding, or a precision too low for so many terms.
+        ConfigError: as `roundings`.
     """
     import torch
 
-    model, terms = _absolute(run)
+    gamma = _gamma(run.plan, gradient=False)
     with torch.no_grad():
-        magnitudes: Tensor = model(_magnitude(run))
-    return _gamma(run, terms) * magnitudes
+        magnitudes: Tensor = _absolute(run)(_magnitude(run))
+    return gamma * magnitudes
 
 
 def gradient_bound(run: Run, functional: Tensor) -> Tensor:
@@ -57,110 +135,86 @@ def gradient_bound(run: Run, functional: Tensor) -> Tensor:
         functional: one number per output, n × outputs.
 
     Raises:
-        ConfigError: as `output_bound`.
+        ConfigError: as `roundings`.
     """
     import torch
 
-    model, terms = _absolute(run, gradient=True)
+    gamma = _gamma(run.plan, gradient=True)
     x = _magnitude(run).requires_grad_()
-    total = (model(x).flatten(1) * functional.cpu().double().abs()).sum()
-    return _gamma(run, terms) * torch.autograd.grad(total, x)[0]
+    outputs = _absolute(run, gradient=True)(x).flatten(1)
+    total = (outputs * functional.cpu().double().abs()).sum()
+    return gamma * torch.autograd.grad(total, x)[0]
+
+
+def _unit(dtype: str) -> float:
+    """Half the distance from 1 to the next number."""
+    return 2.0 ** -DIGITS[dtype]
+
+
+def _gamma(plan: Plan, gradient: bool) -> float:
+    n = roundings(plan, gradient) * _unit(plan.dtype)
+    return n / (1 - n)
 
 
 def _magnitude(run: Run) -> Tensor:
     return run.x.cpu().double().abs()
 
 
-def _gamma(run: Run, terms: int) -> float:
-    import torch
-
-    n = terms * torch.finfo(getattr(torch, run.dtype)).eps / 2
-    if n >= 1:
-        raise problem(
-            "task.bound",
-            "a number",
-            "auto",
-            f"{terms:,} roundings in {run.dtype} can take an output anywhere.",
-        )
-    return n / (1 - n)
-
-
-def _absolute(run: Run, gradient: bool = False) -> tuple[nn.Module, int]:
-    """The stack with absolute weights in double precision, and how many roundings to count."""
+def _absolute(run: Run, gradient: bool = False) -> nn.Module:
+    """The stack with absolute weights in double precision."""
     import torch
 
     model = run.stack.build(run.plan, Ops(), torch.Generator()).double().eval()
     model.load_state_dict(run.model.state_dict())
     model.requires_grad_(False)
-    terms = 1  # of the input itself
-    for row in run.plan.walk():
-        if row.inner:
-            terms += 1  # branches are added
-            continue
+    for row in run.plan.leaves():
         module = model.get_submodule(row.name)
         for parameter in module.parameters():
             parameter.abs_()
-        bounding, more = _bounding(module, row, gradient)
         parent, _, name = row.name.rpartition(".")
-        setattr(model.get_submodule(parent), name, bounding)
-        terms += more
-    return model, terms
+        setattr(model.get_submodule(parent), name, _bounding(module, row, gradient))
+    return model
 
 
-def _bounding(module: nn.Module, row: Row, gradient: bool) -> tuple[nn.Module, int]:
-    """A module that gives at least the magnitudes of this one's output, and its roundings.
-
-    Each output counts its products, its bias and the rounding of the weights themselves.
-    """
+def _bounding(module: nn.Module, row: Row, gradient: bool) -> nn.Module:
+    """A module that gives at least the magnitudes of this one's output."""
     from torch import nn
 
     from runner.modules import Conv2d, Pool2d
 
     match module:
-        case Conv2d():
-            # Going back, the sums run over the outputs that an input has a part in.
-            outputs = module.weight.shape[0] // module.geometry.groups
-            inputs, *kernel = module.weight.shape[1:]
-            return module, (outputs if gradient else inputs) * prod(kernel) + 2
-        case nn.Linear():
-            outputs, inputs = module.weight.shape
-            return module, (outputs if gradient else inputs) + 2
         case Pool2d():
             return _bounding_pool(module, row, gradient)
         case nn.BatchNorm1d() | nn.BatchNorm2d():
             if module.running_mean is not None:
                 module.running_mean.abs_().neg_()  # it is subtracted
-            return module, FUNCTION_TERMS
-        case nn.Flatten() | nn.Dropout():
-            return module, 0
+            return module
+        case Conv2d() | nn.Linear() | nn.Flatten() | nn.Dropout():
+            return module
         case nn.Identity() | nn.ReLU():
-            return nn.Identity(), 0
+            return nn.Identity()
     slope, offset = _line(module, row)
     line = nn.Identity()
     line.register_forward_hook(lambda *given: offset + slope * given[-1])
-    return line, FUNCTION_TERMS
+    return line
 
 
-def _bounding_pool(module: Pool2d, row: Row, gradient: bool) -> tuple[nn.Module, int]:
-    """An average counts its sum. A minimum is at most the largest magnitude of its window.
+def _bounding_pool(module: Pool2d, row: Row, gradient: bool) -> Pool2d:
+    """A minimum is at most the largest magnitude of its window.
 
     A gradient may go to any number of a window; adding all up counts with that.
     """
     from runner.modules import Pool2d
 
-    geometry, x = module.geometry, row.input
-    window = geometry.kernel
-    if geometry.output is not None and isinstance(x, Shape):
-        down, across = geometry.output
-        window = (adaptive_extent(x.height, down), adaptive_extent(x.width, across))
-    size = prod(window)
     if module.mode == "avg":
-        return module, size + 1
+        return module
+    geometry = module.geometry
     if not gradient:
-        return Pool2d("max", geometry, "native"), 0
+        return Pool2d("max", geometry, "native")
+    size = prod(_window(geometry, row.input))
     total = Pool2d("avg", replace(geometry, count_include_pad=True), "native")
     total.register_forward_hook(lambda *given: size * given[-1])
-    return total, size
+    return total
 
 
 def _line(module: nn.Module, row: Row) -> tuple[float, float]:
@@ -184,9 +238,4 @@ def _line(module: nn.Module, row: Row) -> tuple[float, float]:
             return 0.25, 0.5
         case nn.Softplus():
             return 1, log(2)
-    raise problem(
-        "task.bound",
-        "a number",
-        "auto",
-        f"How {row.path} (kind {row.kind}) rounds is not known here.",
-    )
+    raise _unknown(row)

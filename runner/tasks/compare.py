@@ -24,8 +24,9 @@ from runner.ops import Ops
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._error_bound import gradient_bound, output_bound
+from runner.tasks._error_bound import gradient_bound, output_bound, roundings, says_nothing
 from runner.tasks._outputs import layer_outputs, numbers, save_outputs, to_numpy
+from runner.tasks._side_by_side import as_maps, side_by_side
 from runner.tracking import pictures
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class Compare(Task):
         other: what to compare with.
         weights: ``own`` draws those of the other stack from the same seed; ``copied`` fills them
             with the first's, in order, reshaped where the number of elements agrees.
-        bound: how much two outputs may differ, at most; ``auto`` is what rounding can do.
+        bound: how much two outputs may differ, at most; ``auto`` is what rounding can do. Where
+            that is more than a hundredth of the largest output, as it is after many layers or in
+            half precision, it says nothing, and only outputs that are equal agree.
         gradients: compare too how a fixed random sum of the outputs changes with the input.
     """
 
@@ -101,6 +104,10 @@ class Compare(Task):
             )
         if self.gradients:
             self._check_gradients(plan, other)
+        if self.bound == "auto":
+            for one in (plan, other):
+                for gradient in (False, True)[: 1 + self.gradients]:
+                    roundings(one, gradient)
 
     def _check_gradients(self, *plans: Plan) -> None:
         first, other = plans
@@ -168,11 +175,12 @@ class Compare(Task):
             "max_difference": largest,
             "relative_difference": _relative(difference, y, other_y),
             "bound": bound,
-            "agrees": largest <= bound,
+            "agrees": self._agrees(run, "outputs", largest, bound, (y, other_y)),
         }
         if self.gradients:
-            metrics |= self._compare_gradients(run, other)
-            metrics["agrees"] &= metrics["gradient_difference"] <= metrics["gradient_bound"]
+            found, agree = self._compare_gradients(run, other)
+            metrics |= found
+            metrics["agrees"] &= agree
         metrics["parameters"] = {"first": run.plan.parameters, "other": other.plan.parameters}
         metrics["multiply_adds"] = {"first": run.plan.cost, "other": other.plan.cost}
         if y.size <= PRINTED:
@@ -191,6 +199,21 @@ class Compare(Task):
         first, other = (error(run).flatten(1) for run in runs)
         return float((first + other).max())
 
+    def _agrees(
+        self, run: Run, what: str, difference: float, bound: float, results: Sequence[Array]
+    ) -> bool:
+        """Whether two results are equal, or within a bound that says something."""
+        if difference == 0 or difference > bound or self.bound != "auto":
+            return difference <= bound
+        largest = max(float(np.abs(one).max()) for one in results)
+        if not says_nothing(bound, largest):
+            return True
+        run.notes.append(
+            f"The bound from rounding analysis, {bound:.3g}, says nothing here, as the {what} are "
+            f"at most {largest:.3g}; state task.bound."
+        )
+        return False
+
     def _prepare(self, run: Run) -> Run:
         """The other run: its own stack, data, operators and plan, and weights as asked for."""
         stack, ops, plan = self._other(run.plan, run.stack, run.ops)
@@ -203,8 +226,8 @@ class Compare(Task):
             _copy(run, other)
         return other
 
-    def _compare_gradients(self, run: Run, other: Run) -> dict[str, Any]:
-        """How far apart the gradients are of one random sum of the outputs, and may be."""
+    def _compare_gradients(self, run: Run, other: Run) -> tuple[dict[str, Any], bool]:
+        """How far apart the gradients are of one random sum of the outputs; and if they agree."""
         import torch
 
         generator = torch.Generator().manual_seed(run.seed)
@@ -214,16 +237,17 @@ class Compare(Task):
         run.outputs |= {"gradient": first, "other/gradient": second}
         bound = self._bound(lambda one: gradient_bound(one, functional), run, other)
         difference = float(np.abs(_difference(first, second)).max())
-        return {"gradient_difference": difference, "gradient_bound": bound}
+        agree = self._agrees(run, "gradients", difference, bound, (first, second))
+        return {"gradient_difference": difference, "gradient_bound": bound}, agree
 
     def _draw(self, run: Run, other: Run, y: Array, other_y: Array, difference: Array) -> None:
         """The first image's outputs side by side, and their difference on its own scale."""
         layout = next((one.shape[1:] for one in (y, other_y) if one.ndim == 4), None)
-        maps = [_as_maps(one[0], layout)[:CHANNELS] for one in (y, other_y, difference)]
+        maps = [as_maps(one[0], layout)[:CHANNELS] for one in (y, other_y, difference)]
         scale = pictures.symmetric_scale(maps[:2])
         scales = (scale, scale, pictures.symmetric_scale(maps[2:]))
         last = "difference" if difference[0].any() else "difference: none"
-        titles = (f"first{_by(run.plan)}", f"other{_by(other.plan)}", last)
+        titles = (*side_by_side(run, other), last)
         columns = []
         for name, title, values, one in zip(
             ("first", "other", "difference"), titles, maps, scales, strict=True
@@ -237,26 +261,6 @@ class Compare(Task):
             columns.append(panels)
         rows = [panel for row in zip(*columns, strict=True) for panel in row]
         run.tracker.image("compare/overview", pictures.sheet(rows, columns=3))
-
-
-def _by(plan: Plan) -> str:
-    """The last layer and its operator, for a title."""
-    if not plan.rows:
-        return ""
-    row = plan.rows[-1]
-    return f": {row.name} ({row.op})" if row.op else f": {row.name}"
-
-
-def _as_maps(y: Array, layout: tuple[int, ...] | None) -> Array:
-    """One example's numbers as c × h × w: laid out so, or else in rows of sixteen."""
-    flat = y.ravel().astype(np.float64)
-    if layout is not None:
-        return flat.reshape(layout)
-    columns = min(flat.size, 16)
-    rows = -(-flat.size // columns)
-    padded = np.full(rows * columns, np.nan)
-    padded[: flat.size] = flat
-    return padded.reshape(1, rows, columns)
 
 
 def _check_ops(stack: Stack, plan: Plan, ops: Ops) -> None:

@@ -6,6 +6,7 @@ u is half the distance from 1 to the next float32: 2⁻²⁴. A sum of n roundin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import runner
 from runner.config.errors import ConfigError
 from runner.execute import Prepared, prepare
 from runner.job import Job
-from runner.tasks import compare
-from runner.tasks._error_bound import output_bound
+from runner.tasks import _error_bound, compare
+from runner.tasks._error_bound import output_bound, roundings, says_nothing
 
 U = 2**-24
 NINE = "data.values=[[0,1,2],[3,4,5],[6,7,8]]"
@@ -241,17 +242,69 @@ class TestBound:
         # 3 − 3 is nothing, of magnitude 6; eight roundings and the input's own
         assert output_bound(run).item() == pytest.approx(gamma(9) * 6, rel=1e-12)
 
-    def test_low_precision(self, workplace: Path) -> None:
-        words = ("task=compare", "stack=kernel_3x3", "data=noise", "dtype=bfloat16")
-        assert runner.run(*words).holds
+    def test_low_precision(self) -> None:
         dense = "+stack.layers={flat: {kind: flatten}, fc: {kind: linear, features: 1}}"
-        with pytest.raises(ConfigError) as caught:
-            runner.run(*words[:1], "stack=empty", dense, *words[2:])
         # 256 inputs + 2 and the input's own: 259 · 2⁻⁸ is more than one.
-        assert str(caught.value) == (
-            "task.bound: expected a number, got auto. "
-            "259 roundings in bfloat16 can take an output anywhere."
+        assert complaint("stack=empty", dense, "data=noise", "dtype=bfloat16") == (
+            "task.bound: expected a number, got auto. 259 roundings in bfloat16 can take an "
+            "output anywhere. Set one, such as task.bound=0.01."
         )
+
+    def test_a_bound_that_says_nothing_is_no_agreement(self, workplace: Path) -> None:
+        # Four products, a bias, the weights' and the input's own roundings: 7 · 2⁻⁸ on each side.
+        # 2 · 7/256 / (1 − 7/256) of magnitudes 2 is 0.11: more than a hundredth of 2.
+        words = (
+            "task=compare", "stack=kernel", "stack.layers.conv.weight=[[0.5,0.5],[0.5,0.5]]",
+            "data=blank", "data.value=1", "ops@task.other.ops=native", "dtype=bfloat16",
+            "data@task.other.data=blank", "task.other.data.value=1.0078125",
+        )  # fmt: skip
+        result = runner.run(*words)
+        assert result.metrics["max_difference"] == 2**-6 < result.metrics["bound"]
+        assert result.metrics["agrees"] is False
+        assert runner.run(*words, "task.bound=0.02").holds
+        # In single precision it says enough to tell the two apart, and equal numbers agree anyway.
+        assert runner.run(*words, "dtype=float32").metrics["agrees"] is False
+        assert runner.run(*words[:-1], "task.other.data.value=1").holds
+
+    def test_says_nothing_above_a_hundredth(self) -> None:
+        assert not says_nothing(0.02, 2.0)
+        assert says_nothing(0.0201, 2.0)
+        assert not says_nothing(0.0, 0.0)
+
+    def test_after_many_layers(self, cli) -> None:
+        # Outputs shrink, as signs cancel; magnitudes grow with the sums of absolute weights.
+        layers = ", ".join(f"c{i}: {{kind: conv, channels: 8, kernel: 3}}" for i in range(8))
+        words = ("task=compare", "stack=empty", f"+stack.layers={{{layers}}}", "data=noise",
+                 "data.height=32", "data.width=32", "ops@task.other.ops=native")  # fmt: skip
+        shallow = f"task.other.stack={{layers: {{{layers}}}}}".replace("channels: 8", "channels: 4")
+        shallow = shallow[: shallow.rindex("channels: 4")] + "channels: 8, kernel: 3}}}"
+        done = cli(*words, f"+{shallow}")
+        assert done.rc == 3
+        assert "says nothing here, as the outputs are at most" in done.stdout
+        assert "state task.bound." in done.stdout
+
+
+class TestTitles:
+    def test_two_data(self, monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
+        titles: list[str] = []
+        drawn = compare.pictures.signed
+
+        def noted(values: np.ndarray, title: str, *rest: object) -> object:
+            titles.append(title)
+            return drawn(values, title, *rest)
+
+        monkeypatch.setattr(compare.pictures, "signed", noted)
+        words = ("task=compare", "ops@task.other.ops=native", "task.bound=9")
+        runner.run(*words, "data@task.other.data=bar", "task.other.data.start=3")
+        assert titles[0] == "first: conv (native), bar, start 2"
+        assert titles[1] == "other: conv (native), bar, start 3"
+        titles.clear()
+        runner.run(*words, "data@task.other.data=blank", "task.other.data.height=6",
+                   "task.other.data.width=8")  # fmt: skip
+        assert titles[:2] == ["first: conv (native), bar", "other: conv (native), blank"]
+        titles.clear()
+        runner.run("task=compare")
+        assert titles[:2] == ["first: conv (native)", "other: conv (loops)"]
 
 
 class TestGradients:
@@ -346,6 +399,28 @@ class TestMistakes:
         found = complaint("task.bound=-1")
         assert found.startswith("task.bound: expected ")
         assert "at least 0" in found
+
+    def test_a_kind_of_unknown_rounding_is_refused_before_anything_is_made(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = runner.plan("stack=kernel_3x3")
+        row = replace(plan.rows[0], layer=plan.rows[0].layer.model_copy(update={"kind": "scale"}))
+        with pytest.raises(ConfigError) as caught:
+            roundings(replace(plan, rows=(row,)))
+        assert str(caught.value) == (
+            "task.bound: expected a number, got auto. How stack.layers.conv (kind scale) rounds "
+            "is not known here. Set task.bound=1e-5."
+        )
+        # `check` asks, and needs no answer where a bound is stated.
+        monkeypatch.setattr(_error_bound, "CONTAINERS", ())
+        layer = "+stack.layers.s={kind: block, layers: {a: {kind: flatten}}}"
+        assert "How stack.layers.s (kind block) rounds" in complaint("stack=empty", layer)
+        assert runner.plan("task=compare", "stack=empty", layer, "task.bound=1e-5")
+
+    def test_every_kind_of_layer_is_known(self) -> None:
+        for stack in ("lenet_bn", "resnet18", "googlenet", "densenet", "nin", "vgg11"):
+            size = "data.resize=224" if stack != "lenet_bn" else "data.resize=28"
+            assert roundings(runner.plan(f"stack={stack}", "data=photo", size)) > 100
 
     def test_memory_of_the_other_counts(self) -> None:
         words = ("data=blank", "data.height=256", "data.width=256", "ops@task.other.ops=native")
