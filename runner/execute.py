@@ -24,6 +24,8 @@ from runner.tracking.files import Files
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from runner.resume import Recorded
+
 logger = logging.getLogger(__name__)
 
 TERMINATED = 143
@@ -140,7 +142,7 @@ def execute(
     parameters: Mapping[str, Any],
     origin: Origin,
     terminal: Terminal,
-    resumed: int = 0,
+    earlier: Recorded | None = None,
 ) -> Result:
     """Run a prepared job in its own directory.
 
@@ -151,21 +153,26 @@ def execute(
         parameters: the config's values by dotted name, for the HParams page.
         origin: where the run comes from.
         terminal: where to show it.
-        resumed: how often this run has been taken up again in its directory, this time included.
+        earlier: what the directory says of a run that is taken up again.
 
     Raises:
-        ConfigError: what was found only now, such as a kernel that torch refuses.
+        ConfigError: what was found only now, such as a kernel that torch refuses, or that another
+            process has resumed the run.
         Exception: whatever the task raises; the directory says FAILED and why.
         KeyboardInterrupt: and SystemExit: the directory says INTERRUPTED.
     """
     job, plan, run = prepared.job, prepared.plan, prepared.run
     facts = {"task": job.task.kind, **asdict(origin), **_place(run, job), **environment()}
-    home = RunDirectory(directory, facts | {"resumed": resumed})
+    if earlier is None:
+        home = RunDirectory(directory, facts | {"resumed": 0})
+    else:
+        facts |= {"resumed": earlier.resumed + 1, "started": earlier.started}
+        home = RunDirectory(directory, facts, spent=earlier.seconds)
     tracker: Trackers | None = None
     try:
         write_json(directory / "plan.json", plan.to_dict())
         tracker = _trackers(job, directory)
-        if resumed:
+        if earlier is not None:
             tracker.rewind(job.task.reached(directory))
         run.tracker, run.directory, run.progress = tracker, directory, terminal.progress
         terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)

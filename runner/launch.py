@@ -34,7 +34,7 @@ from runner.execute import (
 from runner.job import Job
 from runner.plan import Plan
 from runner.report.gather import FAILED, Entry
-from runner.resume import recorded
+from runner.resume import Recorded, recorded
 from runner.tasks import Advance
 from runner.terminal import Terminal
 from runner.tracking.directory import claim
@@ -85,7 +85,6 @@ def launch(
                     config.hydra.output_subdir = None  # .hydra is there, and says the same
             choices = config.hydra.runtime.choices
             origin = _origin(composer, choices, overrides, config_dir)
-            resumed = 0 if earlier is None else earlier.resumed + 1
             results: list[Result] = []
             failures: list[Exception] = []
 
@@ -93,7 +92,7 @@ def launch(
                 terminal = Terminal(quiet)
                 try:
                     results.append(
-                        _execute(prepared, directory, task_config, origin, terminal, resumed)
+                        _execute(prepared, directory, task_config, origin, terminal, earlier)
                     )
                 except Exception as error:
                     # Hydra keeps what a job raises, and prints about it; this one is raised below.
@@ -234,7 +233,7 @@ def _execute(
     config: DictConfig,
     origin: Origin,
     terminal: Terminal,
-    resumed: int = 0,
+    earlier: Recorded | None = None,
 ) -> Result:
     return execute(
         prepared,
@@ -243,7 +242,7 @@ def _execute(
         parameters=parameters(config),
         origin=origin,
         terminal=terminal,
-        resumed=resumed,
+        earlier=earlier,
     )
 
 

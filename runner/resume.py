@@ -12,8 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.errors import ConfigError, Problem, describe, problem
 from runner.tracking.directory import STATUS, state
+from runner.tracking.files import STEPS
 
 FLAG = "--resume"
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    "state": str,
+    "overrides": list,
+    "config_name": str,
+    "started": str,
+    "seconds": (int, float),
+}
+"""What status.json must have, and of which type."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,8 @@ class Recorded:
         config_dir: the user's own config folder, or None.
         config_name: of the primary config.
         resumed: how often the run has been taken up again so far.
+        started: when it first was, as recorded.
+        seconds: that it has taken so far; of one that was killed, up to the last step it logged.
     """
 
     directory: Path
@@ -33,6 +44,8 @@ class Recorded:
     config_dir: str | None
     config_name: str
     resumed: int
+    started: str
+    seconds: float
 
     def check(self, config: DictConfig) -> None:
         """The config that the overrides give now must be the one that the run had.
@@ -75,13 +88,7 @@ def recorded(folder: str | Path, overrides: Sequence[str]) -> Recorded:
     if overrides:
         hint = "A resumed run is told what it was told before; for anything else start a new one."
         raise problem(FLAG, "no overrides besides", " ".join(overrides), hint)
-    try:
-        status: dict[str, Any] = json.loads((path / STATUS).read_text())
-    except OSError:
-        raise problem(FLAG, "a run's directory", _instead(folder, path), _newest(path)) from None
-    except ValueError:
-        found = f"'{folder}', whose {STATUS} can't be read"
-        raise problem(FLAG, "a run's directory", found) from None
+    status = _status(folder, path)
     now = state(path)
     if now == "COMPLETED":
         hint = f"Run it anew: {status.get('command')}"
@@ -89,15 +96,39 @@ def recorded(folder: str | Path, overrides: Sequence[str]) -> Recorded:
     if now == "RUNNING":
         found = f"one that is still running (process {status.get('pid')})"
         raise problem(FLAG, "a run that was interrupted, killed or failed", found)
-    if "overrides" not in status:
-        raise problem(FLAG, f"a run whose {STATUS} has its overrides", f"'{folder}' without")
     return Recorded(
         path,
-        list(status["overrides"]),
+        status["overrides"],
         status.get("config_dir"),
-        str(status["config_name"]),
-        int(status.get("resumed", 0)),
+        status["config_name"],
+        status.get("resumed", 0),
+        status["started"],
+        status["seconds"] + (_unrecorded(path) if now == "DEAD" else 0.0),
     )
+
+
+def _status(folder: str | Path, path: Path) -> dict[str, Any]:
+    """What status.json says, which must be all that resuming needs."""
+    try:
+        status = json.loads((path / STATUS).read_text())
+    except OSError:
+        raise problem(FLAG, "a run's directory", _instead(folder, path), _newest(path)) from None
+    except ValueError:
+        found = f"'{folder}', whose {STATUS} can't be read"
+        raise problem(FLAG, "a run's directory", found) from None
+    told: dict[str, Any] = status if isinstance(status, dict) else {}
+    if missing := [key for key, kind in NEEDED.items() if not isinstance(told.get(key), kind)]:
+        found = f"'{folder}', whose {STATUS} has no valid {', '.join(missing)}"
+        raise problem(FLAG, "a run's directory", found)
+    return told
+
+
+def _unrecorded(path: Path) -> float:
+    """Seconds from the last record of a killed run to the last step that it logged."""
+    try:
+        return max(0.0, (path / STEPS).stat().st_mtime - (path / STATUS).stat().st_mtime)
+    except OSError:
+        return 0.0
 
 
 def _instead(folder: str | Path, path: Path) -> str:

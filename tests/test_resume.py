@@ -150,6 +150,37 @@ def test_a_task_without_checkpoints_runs_again_in_its_directory(planned: Path) -
     assert status["overrides"] == ["task=plan", "stack=pool", "seed=5"]
 
 
+def test_time_adds_up_over_the_parts(planned: Path) -> None:
+    first = "2026-01-01T00:00:00+00:00"
+    mark(planned, started=first, seconds=100.0)
+    runner.run(resume=planned)
+    status = load(planned / "status.json")
+    assert status["started"] == first
+    assert 100 < status["seconds"] < 130
+    # Killed: its status.json is from the start, its last logged step from 50 seconds later.
+    mark(planned, state="RUNNING", seconds=100.0)
+    written = (planned / "status.json").stat().st_mtime
+    os.utime(planned / "metrics.jsonl", (written + 50, written + 50))
+    runner.run(resume=planned)
+    assert 150 <= load(planned / "status.json")["seconds"] < 180
+
+
+def test_of_two_who_resume_at_once_one_is_told(
+    planned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found the run dead; the other was quicker."""
+    homes: list[RunDirectory] = []
+
+    def slow(prepared: Prepared) -> None:
+        build(prepared)
+        homes.append(RunDirectory(planned, {}))
+
+    monkeypatch.setattr(launch, "build", slow)
+    expected = "the directory of a run that has ended, got one that is still running"
+    assert f"{planned}: expected {expected}." in refusal(resume=planned)
+    homes[0].release()
+
+
 def test_steps_that_are_measured_again_are_not_there_twice(workplace: Path) -> None:
     words = ("task=learn_kernel", "task.optimizer.lr=0.04", "task.steps=500")
     with pytest.raises(Diverged):
@@ -178,6 +209,9 @@ def test_what_is_no_run_to_resume(planned: Path, workplace: Path) -> None:
     assert "Run it anew: python -m runner task=plan stack=pool seed=5" in message
     (planned / "status.json").write_text("{")
     assert "whose status.json can't be read" in refusal(resume=planned)
+    for text in ("{}", "[]", "null", '{"state": "DEAD", "overrides": "all", "seconds": null}'):
+        (planned / "status.json").write_text(text)
+        assert "whose status.json has no valid " in refusal(resume=planned)
 
 
 def test_a_living_run_is_left_alone(planned: Path) -> None:

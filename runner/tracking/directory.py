@@ -101,22 +101,32 @@ class RunDirectory:
 
     Attributes:
         path: where it is.
-        started: when the run began, in seconds since the epoch.
     """
 
-    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
-        """Lock the directory and mark it RUNNING.
+    def __init__(self, path: Path, facts: dict[str, Any], *, spent: float = 0.0) -> None:
+        """Lock the directory, mark it RUNNING, and clear what a killed run was writing.
 
         Args:
             path: an existing directory that belongs to this run.
-            facts: what `status.json` says besides the state.
+            facts: what `status.json` says besides the state; a resumed run's have when it
+                `started` first.
+            spent: seconds that earlier parts of a resumed run took.
+
+        Raises:
+            ConfigError: a run that is still going on has the directory.
         """
-        self.path, self.started = path, time.time()
-        self._facts = {"started": _timestamp(self.started), **facts}
+        self.path, self._spent, self._begun = path, spent, time.time()
+        self._facts = {"started": _timestamp(self._begun), **facts}
         self._lock = (path / LOCK).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for half_written in path.rglob(".*.tmp"):
+                half_written.unlink()
             self.mark("RUNNING")
+        except BlockingIOError:
+            self.release()
+            found = "one that is still running"
+            raise problem(str(path), "the directory of a run that has ended", found) from None
         except OSError:
             self.release()
             raise
@@ -124,7 +134,7 @@ class RunDirectory:
     def mark(self, state: str, reason: str | None = None, **facts: Any) -> None:
         """Record the state: RUNNING, COMPLETED, FAILED or INTERRUPTED, and why."""
         self._facts.update(facts)
-        seconds = round(time.time() - self.started, 3)
+        seconds = round(self._spent + time.time() - self._begun, 3)
         content = {"state": state, "reason": reason, "seconds": seconds, **self._facts}
         write_json(self.path / STATUS, content)
 

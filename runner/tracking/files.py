@@ -15,13 +15,15 @@ from runner.tracking.directory import json_safe, write_atomically
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+STEPS = "metrics.jsonl"
+
 
 class Files(Tracker):
     """Writes each step as a line of JSON, and each picture as a file named after its tag."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._path = directory / "metrics.jsonl"
+        self._path = directory / STEPS
         self._steps = self._path.open("a", encoding="utf-8")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

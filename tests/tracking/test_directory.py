@@ -182,9 +182,29 @@ def test_state_is_recorded_as_it_changes(tmp_path: Path) -> None:
 
 def test_two_cannot_hold_one_directory(tmp_path: Path) -> None:
     home = RunDirectory(tmp_path, {})
-    with pytest.raises(BlockingIOError):
+    expected = "the directory of a run that has ended, got one that is still running"
+    with pytest.raises(ConfigError, match=f"{tmp_path}: expected {expected}"):
         RunDirectory(tmp_path, {})
     home.release()
+    RunDirectory(tmp_path, {}).release()
+
+
+def test_what_was_half_written_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in (".checkpoint.pt.12.tmp", "images/.a.png.12.tmp", "own.tmp", "checkpoint.pt"):
+        (tmp_path / name).touch()
+    RunDirectory(tmp_path, {}).release()
+    assert names(tmp_path) == [".lock", "checkpoint.pt", "images", "own.tmp", "status.json"]
+    assert names(tmp_path / "images") == []
+
+
+def test_a_resumed_run_counts_all_its_time(tmp_path: Path) -> None:
+    home = RunDirectory(tmp_path, {"started": "2026-01-01T00:00:00+00:00"}, spent=100.0)
+    home.mark("COMPLETED")
+    home.release()
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert 100 <= status["seconds"] < 110
+    assert status["started"] == "2026-01-01T00:00:00+00:00"
 
 
 def test_killed_run_is_dead(tmp_path: Path) -> None:
