@@ -62,17 +62,30 @@ class Budget(Spec):
             "local": 4 * self.radius**2,
         }
 
+    def chart(self) -> Image:
+        """Them as bars."""
+        names = {
+            "dense": f"to {self.units}\nunits",
+            "image_to_image": "to an\nimage",
+            "translation_invariant": "translation\ninvariant",
+            "local": f"and local,\nΔ = {self.radius}",
+        }
+        named = {names[key]: count for key, count in self.weights().items()}
+        title = f"Weights of a layer from\nan image of {self.height}×{self.width}"
+        return charts.bars(named, title, "weights", log=True)
+
 
 class Locality(Task):
     """A stack as one dense layer.
 
     Attributes:
-        budget: what to count weights for; the default is the book's image of a megapixel.
+        budget: what to count weights for, besides: in numbers and as bars. By default nothing.
     """
 
-    showcase: ClassVar[tuple[str, ...]] = ("locality/blocks", "locality/matrix", "locality/budget")
+    # Whoever asks for a budget asks for nothing else.
+    showcase: ClassVar[tuple[str, ...]] = ("locality/budget", "locality/blocks", "locality/matrix")
 
-    budget: Budget = Budget()
+    budget: Budget | None = None
 
     def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
         """The matrix, its magnitudes and its picture in double precision, a batch of impulses."""
@@ -91,21 +104,22 @@ class Locality(Task):
         metrics: dict[str, Any] = {
             "matrix_shape": [elements(run.plan.output), elements(run.plan.input)],
         }
-        budget = self.budget.weights()
-        run.tracker.image("locality/budget", self._budget_chart(budget))
+        if self.budget is not None:
+            metrics["budget"] = self.budget.weights()
+            run.tracker.image("locality/budget", self.budget.chart())
         deviation, allowed, size = affinity(run)
         eps = torch.finfo(run.x.dtype).eps
         affine = same(deviation, allowed, size, MARGIN * eps * size)
         if affine is None:
             run.notes.append(untold("the stack is affine", allowed, size, run.dtype))
-            return {**metrics, "budget": budget}
+            return metrics
         metrics["affine"] = affine
         if not affine:
             run.notes.append(
                 "The stack is not affine: f(u) + f(v) and f(u + v) + f(0) differ by "
                 f"{deviation:.3g} for random u and v; no matrix gives its output."
             )
-            return {**metrics, "budget": budget}
+            return metrics
         matrix, constant = dense(run)
         run.outputs |= {"locality/matrix": matrix, "locality/constant": constant}
         zero = ZERO * eps * float(max(np.abs(matrix).max(), np.abs(constant).max()))
@@ -119,26 +133,19 @@ class Locality(Task):
             what = "the stack is translation invariant"
             run.notes.append(untold(what, allowed, float(np.abs(matrix).max()), run.dtype))
         self._draw(run, weights)
-        return {**metrics, "budget": budget}
+        return metrics
 
     def _draw(self, run: Run, weights: Weights) -> None:
         scale = float(np.abs(weights.matrix).max()) or 1.0
         h, w = weights.matrix.shape
-        title = f"W: a row for each of {h} outputs, a column for each of {w} pixels"
+        title = f"W: a row for {_each(h, 'output')}, a column for {_each(w, 'pixel')}"
         run.tracker.image("locality/matrix", pictures.signed(weights.matrix, title, scale))
         title = "V: a block for each output, its weights over the image"
         run.tracker.image("locality/blocks", pictures.signed(weights.blocks(), title, scale))
 
-    def _budget_chart(self, weights: dict[str, int]) -> Image:
-        image = f"an image of {self.budget.height}×{self.budget.width}"
-        names = {
-            "dense": f"to {self.budget.units}\nunits",
-            "image_to_image": "to an\nimage",
-            "translation_invariant": "translation\ninvariant",
-            "local": f"and local,\nΔ = {self.budget.radius}",
-        }
-        named = {names[key]: count for key, count in weights.items()}
-        return charts.bars(named, f"Weights of a layer from {image}", "weights", log=True)
+
+def _each(count: int, noun: str) -> str:
+    return f"each of {count} {noun}s" if count > 1 else f"1 {noun}"
 
 
 def affinity(run: Run) -> tuple[float, float, float]:

@@ -15,4 +15,3 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures: they take longer than all the rest."""
     for task in (Equivariance, Locality, Match, ReceptiveField):
         monkeypatch.setattr(task, "_draw", lambda *_: None)
-    monkeypatch.setattr(Locality, "_budget_chart", lambda *_: None)

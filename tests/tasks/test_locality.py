@@ -54,7 +54,8 @@ def test_the_four_by_nine_matrix(workplace: Path) -> None:
     assert result.metrics["radius"] == 1
     assert result.metrics["parameters"] == {"dense": 36, "nonzero": 16, "free": 4}
     pictures = {path.name for path in (result.directory / "images").iterdir()}
-    assert pictures == {"locality_matrix.png", "locality_blocks.png", "locality_budget.png"}
+    assert pictures == {"locality_matrix.png", "locality_blocks.png"}
+    assert "budget" not in result.metrics
 
 
 @pytest.mark.parametrize(
@@ -358,6 +359,20 @@ def test_the_books_budgets() -> None:
     }
 
 
+def test_a_budget_is_counted_and_drawn_where_it_is_asked_for(workplace: Path) -> None:
+    result = runner.run("task=locality", "data=tensor", "task.budget={height: 2, width: 3}")
+    assert result.metrics["budget"]["dense"] == 2 * 3 * 1000
+    assert (result.directory / "images/locality_budget.png").exists()
+
+
+def test_a_budget_has_a_bar_for_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("runner.tracking.charts.bars", lambda *given, **_: drawn.extend(given))
+    Budget(height=2, width=3, units=5, radius=1).chart()
+    assert list(drawn[0].values()) == [30, 36, 24, 4]
+    assert drawn[1] == "Weights of a layer from\nan image of 2×3"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -379,7 +394,7 @@ def test_the_books_budgets() -> None:
             "2.2 TiB, most of it the task's own, for inputs of 1×427×640. "
             "Use smaller sizes, or raise memory_limit_gib.",
         ),
-        (["task.budget.units=0"], "task.budget.units: expected at least 1, got 0."),
+        (["task.budget={units: 0}"], "task.budget.units: expected at least 1, got 0."),
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:
