@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 from runner.config.errors import did_you_mean, one_of, problem
@@ -20,9 +22,15 @@ T = TypeVar("T")
 
 def names(package: str) -> list[str]:
     """The entries of a menu, sorted, without importing any of them."""
-    folder = importlib.import_module(package).__path__
-    found = (module.name for module in pkgutil.iter_modules(folder))
-    return sorted(name for name in found if not name.startswith("_"))
+    folders = importlib.import_module(package).__path__
+    # A deep stack asks hundreds of times; a folder that changed is listed anew.
+    return list(_listed(tuple((folder, Path(folder).stat().st_mtime_ns) for folder in folders)))
+
+
+@cache
+def _listed(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    found = (module.name for module in pkgutil.iter_modules([folder for folder, _ in folders]))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def require(package: str, name: str, path: str = "kind") -> None:
