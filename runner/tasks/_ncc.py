@@ -134,19 +134,35 @@ def peaks(scores: NDArray[Any], count: int, near: tuple[float, float]) -> list[t
 
 
 def position_error(true: Sequence[Pair], found: Sequence[Pair]) -> int:
-    """The largest distance of a pair, in rows or columns, whichever is more.
+    """The largest distance from a true place to the found one that is nearest to it.
 
-    The nearest are paired first, each with one other; what is left over is not counted.
+    In rows or columns, whichever is more. What is found besides is not counted.
+    """
+    return max(min(_distance(t, f) for f in found) for t in true)
+
+
+def missed(true: Sequence[Pair], found: Sequence[Pair], near: tuple[float, float]) -> list[Pair]:
+    """The true places that have no found one of their own nearby.
+
+    Args:
+        true: where the pattern is.
+        found: where it was found.
+        near: rows and columns within which a found place is a true one's; the nearest are paired
+            first, each with one other.
     """
     pairs = sorted(
-        (max(abs(t[0] - f[0]), abs(t[1] - f[1])), i, j)
+        (_distance(t, f), i, j)
         for i, t in enumerate(true)
         for j, f in enumerate(found)
+        if abs(t[0] - f[0]) < max(near[0], 1) and abs(t[1] - f[1]) < max(near[1], 1)
     )
-    largest, used_true, used_found = 0, set[int](), set[int]()
-    for distance, i, j in pairs:
+    used_true, used_found = set[int](), set[int]()
+    for _, i, j in pairs:
         if i not in used_true and j not in used_found:
             used_true.add(i)
             used_found.add(j)
-            largest = distance
-    return largest
+    return [place for i, place in enumerate(true) if i not in used_true]
+
+
+def _distance(one: Pair, other: Pair) -> int:
+    return max(abs(one[0] - other[0]), abs(one[1] - other[1]))

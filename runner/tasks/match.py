@@ -7,6 +7,7 @@ nothing but the pattern, so that padding plays no part.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._interior import Span, spans
-from runner.tasks._ncc import HINT, correlation, ncc, peaks, position_error, workspace
+from runner.tasks._ncc import HINT, correlation, missed, ncc, peaks, position_error, workspace
 from runner.tasks._outputs import check_feature_maps, to_numpy
 from runner.tasks._pattern import Pattern
 from runner.tasks._selection import Positions, check_image, outside
@@ -31,6 +32,9 @@ from runner.tracking import pictures
 from runner.tracking.boxes import GREEN, ORANGE, Box
 
 Array = NDArray[np.float64]
+
+LISTED = 5
+"""How many missed positions are named."""
 
 
 def _numbers(value: object) -> object:
@@ -49,9 +53,10 @@ class Match(Task):
 
     Attributes:
         pattern: what is searched for.
-        plant: places, [top, left], into which the pattern is copied first. Default: a crop stays
-            where it was taken; anything else is not planted, and true positions are unknown.
-        gain: what a planted pattern is multiplied by: its contrast.
+        plant: places, [row, column] of the top left corner, into which the pattern is copied
+            first; copies don't overlap. Default: a crop stays where it was taken; anything else is
+            not planted, and true positions are unknown.
+        gain: what a planted pattern is multiplied by: its contrast. Not 0 if `normalize`.
         offset: what is added to it then: its brightness.
         noise: standard deviation of Gaussian noise, added to the image at last.
         normalize: zero-mean, unit-norm windows (NCC); false: plain cross-correlation.
@@ -94,7 +99,7 @@ class Match(Task):
         problems = outside(
             {f"task.plant[{i}]": place for i, place in enumerate(self.plant or ())},
             (last[0] + 1, last[1] + 1),
-            f"[top, left] from [0, 0] to {list(last)}, so that the {pattern.height}×"
+            f"[row, column] from [0, 0] to {list(last)}, so that the {pattern.height}×"
             f"{pattern.width} pattern lies within the {image.height}×{image.width} image",
         )
         count = len(self._plantings(image))
@@ -103,8 +108,38 @@ class Match(Task):
             if given not in (1, count):
                 expected = "one number" + f", or {count}, one per planting" * (count > 1)
                 problems.append(Problem(f"task.{name}", expected, f"{given} numbers"))
+        problems += self._overlaps(pattern)
+        if self.normalize and count:
+            problems += self._without_contrast()
         if problems:
             raise ConfigError(*problems)
+
+    def _overlaps(self, pattern: Shape) -> Iterator[Problem]:
+        """Copies that would be pasted over others."""
+        h, w = pattern.size
+        plant = self.plant or ()
+        for i, place in enumerate(plant):
+            for j, other in enumerate(plant[:i]):
+                if abs(place[0] - other[0]) < h and abs(place[1] - other[1]) < w:
+                    yield Problem(
+                        f"task.plant[{i}]",
+                        f"a place whose {h}×{w} copy doesn't overlap the one at {list(other)} "
+                        f"(task.plant[{j}])",
+                        str(list(place)),
+                        f"Keep {h} rows or {w} columns between their corners.",
+                    )
+                    break
+
+    def _without_contrast(self) -> Iterator[Problem]:
+        """Copies that are constant, so that no normalized correlation finds them."""
+        for i, gain in enumerate(self.gain):
+            if gain == 0:
+                yield Problem(
+                    "task.gain" if len(self.gain) == 1 else f"task.gain[{i}]",
+                    "a number other than 0, which leaves no contrast to find",
+                    "0",
+                    "Take a small one such as 0.1, or set task.normalize=false.",
+                )
 
     def _check_stack(self, plan: Plan, ops: Ops, pattern: Shape) -> None:
         check_feature_maps(plan)
@@ -192,11 +227,27 @@ class Match(Task):
         if true:
             metrics["true_positions"] = [list(place) for place in true]
             metrics["position_error"] = position_error(true, found)
+            half = (pattern.shape[1] / 2, pattern.shape[2] / 2)
+            lost = missed(true, found, half)
+            metrics["missed"] = len(lost)
+            run.notes.extend(self._note(lost, len(true), len(found)))
         metrics["scores"] = values
         if others:
             metrics["runner_up"] = float(scores[others[0]])
             metrics["margin"] = min(values) - metrics["runner_up"]
         return metrics
+
+    def _note(self, lost: list[Pair], true: int, found: int) -> Iterator[str]:
+        """What was missed, and why if it was not looked for."""
+        if not lost:
+            return
+        listed = ", ".join(str(list(place)) for place in lost[:LISTED])
+        more = ", …" if len(lost) > LISTED else ""
+        what = f"Missed {len(lost)} of {true} true positions: {listed}{more}."
+        if found < true:
+            reason = f"task.peaks is {self.peaks}" if self.peaks == found else "no room for more"
+            what += f" Only {found} place{'s were' if found > 1 else ' was'} looked for ({reason})."
+        yield what
 
     def _scores(self, run: Run, image: Array, pattern: Array) -> tuple[Array, tuple[Span, Span]]:
         """The score of every place, and what the places are in the input."""
@@ -238,8 +289,13 @@ class Match(Task):
         around = max(1, max(scores.shape) // 40)
         rings = [_ring(place, around, scores.shape) for place in best]
         kind = "normalized cross-correlation" if self.normalize else "cross-correlation"
-        scale = 1.0 if self.normalize else None
-        how = pictures.signed(scores, kind, scale, rings if scores.size > 144 else ())
+        rings = rings if scores.size > 144 else []
+        if self.normalize:
+            how = pictures.signed(scores, kind, 1.0, rings)
+        elif scores.min() >= 0:
+            how = pictures.brightness(scores, kind, boxes=rings)
+        else:
+            how = pictures.signed(scores, kind, boxes=rings)
         run.tracker.image("match/found", where)
         run.tracker.image("match/pattern", what)
         run.tracker.image("match/scores", how)

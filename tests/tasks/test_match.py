@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 import runner
 from runner.config.errors import ConfigError
+from runner.tracking import pictures
 from runner.tracking.boxes import GREEN, ORANGE
 
 SMALL = [[0, 9, 0], [9, 0, 5], [0, 5, 1]]
@@ -124,6 +125,27 @@ def test_without_a_true_position_there_is_no_error(undrawn: None) -> None:
     assert len(found["found"]) == 2
 
 
+def test_what_was_not_looked_for_is_missed(undrawn: None) -> None:
+    fields = {"pattern": {"crop": [3, 17, 5, 6]}, "plant": [[12, 2], [3, 17], [12, 20]]}
+    task, run = bare_run({"kind": "match", **fields, "peaks": 1}, {}, noise(20, 30))
+    found = task.run(run)
+    (place,) = found["found"]
+    assert place in fields["plant"]
+    assert found["missed"] == 2
+    # From any of the three to the farthest other: 15 or 18 columns.
+    assert found["position_error"] == (15 if place == [3, 17] else 18)
+    assert run.notes[-1].startswith("Missed 2 of 3 true positions: ")
+    assert run.notes[-1].endswith("Only 1 place was looked for (task.peaks is 1).")
+    assert find(noise(20, 30), **fields)["missed"] == 0
+
+
+def test_a_pattern_that_is_not_found_is_missed(undrawn: None) -> None:
+    # Upside down, it is the last place where one would look.
+    found = find(noise(20, 30), pattern={"crop": [3, 17, 5, 6]}, gain=-1.0)
+    assert found["missed"] == 1
+    assert found["position_error"] > 0
+
+
 def test_noise_is_drawn_from_the_seed(undrawn: None) -> None:
     images = []
     for seed in (0, 0, 1):
@@ -215,11 +237,18 @@ def test_a_picture_file(tmp_path: Path, undrawn: None) -> None:
         ({"pattern": {"path": "nowhere.png"}}, "task.pattern.path: expected a PNG"),
         ({"pattern": {"values": [[2, 2]]}}, "task.pattern: expected a pattern with contrast, got "
          "a constant one, 2 everywhere."),
-        ({"pattern": {"values": SMALL}, "plant": [[0, 0], [6, 0]]}, "task.plant[1]: expected [top, "
-         "left] from [0, 0] to [5, 6], so that the 3×3 pattern lies within the 8×9 image, got "
+        ({"pattern": {"values": SMALL}, "plant": [[0, 0], [6, 0]]}, "task.plant[1]: expected [row, "
+         "column] from [0, 0] to [5, 6], so that the 3×3 pattern lies within the 8×9 image, got "
          "[6, 0]. Rows and columns count from 0; the nearest is [5, 0]."),
         ({"pattern": {"values": SMALL}, "plant": [[0, 0], [3, 0]], "gain": [1, 2, 3]},
          "task.gain: expected one number, or 2, one per planting, got 3 numbers."),
+        ({"pattern": {"values": SMALL}, "plant": [[0, 0], [5, 5], [2, 2]]}, "task.plant[2]: "
+         "expected a place whose 3×3 copy doesn't overlap the one at [0, 0] (task.plant[0]), got "
+         "[2, 2]. Keep 3 rows or 3 columns between their corners."),
+        ({"pattern": {"values": SMALL}, "plant": [[0, 0], [3, 0]], "gain": [1, 0]},
+         "task.gain[1]: expected a number other than 0, which leaves no contrast to find, got 0."),
+        ({"gain": 0}, "task.gain: expected a number other than 0"),
+        ({"plant": [3, 4]}, "task.plant[0]: expected two integers: [row, column], got 3."),
         ({"gain": [[1]]}, "task.gain: expected a number, or a list"),
         ({"peaks": 0}, "task.peaks: expected at least 1"),
         ({"image": 1}, "task.image: expected an image of the data, 0, the only one, got 1."),
@@ -229,6 +258,32 @@ def test_bad_input_is_answered_by_path(fields: dict[str, Any], message: str) -> 
     with pytest.raises(ConfigError) as caught:
         find(noise(8, 9), **fields)
     assert message in str(caught.value)
+
+
+def test_plantings_side_by_side_and_plain_correlation_of_nothing(undrawn: None) -> None:
+    places = [[0, 0], [0, 3], [3, 0]]
+    found = find(noise(8, 9), pattern={"values": SMALL}, plant=places)
+    assert sorted(found["found"]) == places
+    assert find(noise(8, 9), gain=0, normalize=False)["position_error"] > 0
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0, "brightness"), (-5, "signed")])
+def test_scores_that_have_no_sign_are_drawn_without(
+    offset: int, scale: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[str, str]] = []
+    for name in ("signed", "brightness"):
+        inner = getattr(pictures, name)
+
+        def noted(*given: Any, name: str = name, inner: Any = inner, **rest: Any) -> Any:
+            drawn.append((name, given[1]))
+            return inner(*given, **rest)
+
+        monkeypatch.setattr(pictures, name, noted)
+    # A pattern of ones, planted as 1 − 5 in an image of ones.
+    words = ("task=match", "data=blank", "data.value=1", "task.normalize=false")
+    runner.run(*words, f"task.offset={offset}")
+    assert (scale, "cross-correlation") in drawn
 
 
 def test_stacks_that_leave_nothing_to_search() -> None:

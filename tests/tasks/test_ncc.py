@@ -13,7 +13,7 @@ from scipy.signal import correlate2d
 
 from runner.config.errors import ConfigError
 from runner.tasks._interior import Span
-from runner.tasks._ncc import correlation, ncc, peaks, position_error, workspace
+from runner.tasks._ncc import correlation, missed, ncc, peaks, position_error, workspace
 
 SEEDS = range(200)
 
@@ -147,14 +147,26 @@ def test_of_equal_peaks_the_first_row_by_row() -> None:
     assert peaks(scores, 3, (2, 2)) == [(0, 2), (0, 7), (2, 0)]
 
 
-def test_position_error_is_the_largest_of_the_nearest_pairs() -> None:
+def test_position_error_is_the_largest_distance_to_the_nearest_found() -> None:
     assert position_error([(3, 4)], [(3, 4)]) == 0
     assert position_error([(3, 4)], [(5, 1)]) == 3  # the larger of 2 rows and 3 columns
     assert position_error([(0, 0), (9, 9)], [(9, 8), (0, 0)]) == 1
-    # (0, 1) goes to (0, 0); what is left for (0, 2) is far.
-    assert position_error([(0, 1), (0, 2)], [(0, 0), (20, 0)]) == 20
-    assert position_error([(0, 0), (9, 9)], [(9, 9)]) == 0  # only what was looked for counts
+    assert position_error([(0, 1), (0, 2)], [(0, 0), (20, 0)]) == 2
+    # One that nothing was found for is far from all that was found.
+    assert position_error([(0, 0), (9, 7)], [(0, 0)]) == 9
     assert position_error([(9, 9)], [(9, 9), (0, 0)]) == 0
+
+
+def test_missed_are_those_without_a_found_one_of_their_own() -> None:
+    near = (2.5, 2.5)
+    assert missed([(0, 0), (9, 9)], [(9, 9), (0, 0)], near) == []
+    assert missed([(0, 0), (9, 9)], [(9, 9)], near) == [(0, 0)]
+    # Two pixels away is within half of five, three are not; in rows and in columns.
+    assert missed([(0, 0), (9, 9)], [(2, 1), (7, 11)], near) == []
+    assert missed([(0, 0), (9, 9)], [(3, 0), (9, 6)], near) == [(0, 0), (9, 9)]
+    # (0, 1) is nearest to (0, 0) and takes it.
+    assert missed([(0, 2), (0, 1)], [(0, 0)], near) == [(0, 2)]
+    assert missed([(4, 4)], [(4, 5)], (0.5, 0.5)) == [(4, 4)]  # of one pixel, only its own place
 
 
 def test_workspace_of_the_largest_step() -> None:
