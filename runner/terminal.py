@@ -164,7 +164,7 @@ class Terminal:
             self.line(f"TensorBoard  tensorboard --host 127.0.0.1 --logdir {path}", whole=True)
 
     @contextmanager
-    def progress(self, total: int, label: str) -> Iterator[Advance]:
+    def progress(self, total: int, label: str, done: int = 0, /) -> Iterator[Advance]:
         """A bar while work goes on, gone when it is done; nothing when piped."""
         if not self.console.is_terminal or self.console.quiet:
             yield lambda _: None
@@ -185,8 +185,8 @@ class Terminal:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*parts, console=self.console, transient=True) as bar:
-            task = bar.add_task(label, total=total, note="")
-            done, shown = 0, 0.0
+            task = bar.add_task(label, total=total, completed=done, note="")
+            shown = 0.0
 
             def advance(note: str) -> None:
                 # Steps can take microseconds; a bar is looked at ten times a second.

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from runner.config.errors import under
 from runner.config.spec import Kind
@@ -33,7 +33,14 @@ Advance = Callable[[str], None]
 """Tells the progress bar that one more step is done, and what to show beside it."""
 
 
-def no_progress(_total: int, _label: str) -> AbstractContextManager[Advance]:
+class Progress(Protocol):
+    """Opens a progress bar: ``with run.progress(total, label) as advance``."""
+
+    def __call__(self, total: int, label: str, done: int = 0, /) -> AbstractContextManager[Advance]:
+        """A bar of `total` steps, `done` of which are."""
+
+
+def no_progress(_total: int, _label: str, _done: int = 0, /) -> AbstractContextManager[Advance]:
     """The progress bar of a run that nobody watches."""
     return nullcontext(lambda _: None)
 
@@ -52,7 +59,7 @@ class Run:
         seed: of everything random.
         tracker: takes scalars, pictures and text.
         directory: where the task may write files.
-        progress: opens a progress bar: ``with run.progress(total, label) as advance``.
+        progress: opens a progress bar.
         outputs: what the task leaves for the Python API, by layer name.
         notes: lines for the terminal, in order.
     """
@@ -66,7 +73,7 @@ class Run:
     seed: int
     tracker: Tracker
     directory: Path
-    progress: Callable[[int, str], AbstractContextManager[Advance]] = no_progress
+    progress: Progress = no_progress
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -95,8 +95,8 @@ class Training:
             Diverged: the loss is infinite or undefined; which step, and why.
         """
         every, epochs = self.recipe.checkpoint_every, self.recipe.epochs
-        left = (epochs - self.epoch) * len(self.batches)
-        with self.run.progress(left, "training") as advance:
+        total = epochs * len(self.batches)
+        with self.run.progress(total, "training", self.step) as advance:
             while self.epoch < epochs and not self.stopped_early:
                 self._learn(advance)
                 self._validate()
