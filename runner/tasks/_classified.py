@@ -49,6 +49,22 @@ class Classified:
         np.add.at(counts, (self.labels, self.taken_for), 1)
         return counts
 
+    def notes(self) -> list[str]:
+        """How the confusion matrix is read, and whether anything was learned at all."""
+        notes = [
+            "confusion: a row for each class, a column for each that it was taken for: "
+            f"{listed(self.classes)}."
+        ]
+        counts = self.confusion.sum(axis=1).tolist()
+        right, most = int(self.confusion.trace()), max(counts)
+        if right <= most < len(self.labels):
+            notes.append(
+                f"Nothing was learned: {right} of {len(self.labels)} test images are right, and "
+                f"{most} would be if all were taken for '{self.classes[counts.index(most)]}'. "
+                "Try another task.optimizer.lr (a tenth, or ten times), or more epochs."
+            )
+        return notes
+
     def draw(self, run: Run, most: int) -> None:
         """The confusion matrix, and the `most` mistakes that are the surest of themselves."""
         wrong = np.flatnonzero(self.taken_for != self.labels)
@@ -69,6 +85,13 @@ class Classified:
         # Pixels that are repeated carry no numbers, which would hide a small image's shape.
         x = self.x[i].repeat(2, axis=1).repeat(2, axis=2)
         return pictures.photograph(x, f"{true}, taken for {taken} ({sure})")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas; of many, the first and the last."""
+    if len(names) > 10:
+        names = [*names[:3], "…", names[-1]]
+    return ", ".join(names)
 
 
 def curves(history: Mapping[str, Sequence[float]], best: int) -> Image:

@@ -6,7 +6,6 @@ taken for. Learning lowers the cross-entropy of their softmax (the book, 4.1 and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +24,10 @@ from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._checkpoint import load_checkpoint, save_weights
-from runner.tasks._classified import Classified, curves, draw_first_layer
+from runner.tasks._classified import Classified, curves, draw_first_layer, listed
 from runner.tasks._optimizer import check_trainable
 from runner.tasks._outputs import to_numpy
-from runner.tasks._split import sizes, stratified
+from runner.tasks._split import in_common, sizes, stratified
 from runner.tasks._training import Recipe, Training, predict, score
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Classify(Recipe, Task):
             direct = last.kind == "linear"
             raise problem(
                 last.path,
-                f"{classes} features, one per class ({_listed(images.classes)})",
+                f"{classes} features, one per class ({listed(images.classes)})",
                 f"{plan.output} features",
                 f"Set {last.path}.features={classes}." if direct else "End with a linear layer.",
             )
@@ -118,8 +117,8 @@ class Classify(Recipe, Task):
             if self._tests.classes != images.classes:
                 raise problem(
                     "task.test_data",
-                    f"the data's classes ({_listed(images.classes)})",
-                    _listed(self._tests.classes),
+                    f"the data's classes ({listed(images.classes)})",
+                    listed(self._tests.classes),
                 )
 
     @property
@@ -169,6 +168,11 @@ class Classify(Recipe, Task):
         test = part(split.test)
         if self._tests is not None:
             pictures = self._tests.x
+            if known := in_common(pictures, images.x):
+                run.notes.append(
+                    f"{known} of the {len(pictures)} images of task.test_data are also in the "
+                    "data, so test_accuracy says less of images that were never seen."
+                )
             test = TensorDataset(
                 run.tensor(pictures), torch.as_tensor(self._tests.labels, device=run.device)
             )
@@ -197,6 +201,7 @@ class Classify(Recipe, Task):
                 f"Stopped early: no better validation loss in {training.waited} epochs; "
                 f"the weights are those of epoch {training.best.epoch}."
             )
+        run.notes += found.notes()
         run.outputs |= {"classify/probabilities": probabilities, "classify/labels": found.labels}
         run.tracker.image("classify/curves", curves(training.history, training.best.epoch))
         found.draw(run, self.images)
@@ -225,7 +230,9 @@ def _check_labels(images: Images, path: str) -> None:
     """There must be labels of at least two classes, and a name for each."""
     labels, classes = images.labels, images.classes
     if labels is None:
-        hint = "data=digits, mnist and fashion_mnist have labels."
+        hint = "data=digits_all, mnist and fashion_mnist have labels."
+        if path != "data":
+            hint = "The kinds digits, mnist and fashion_mnist have labels."
         raise problem(path, "images with labels", "images without labels", hint)
     if not classes:
         hint = "The source's Images need `classes`, one name for each label."
@@ -239,12 +246,5 @@ def _check_labels(images: Images, path: str) -> None:
             path,
             "images of at least two classes",
             f"{len(labels)} of one class, '{classes[least]}'",
-            "There is nothing to tell apart. Take other or more images: data.images=null.",
+            f"There is nothing to tell apart. Take other or more images: {path}.images=null.",
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names with commas; of many, the first and the last."""
-    if len(names) > 10:
-        names = [*names[:3], "…", names[-1]]
-    return ", ".join(names)

@@ -22,6 +22,7 @@ from runner.config.plain import plain
 from runner.data import Images
 from runner.execute import prepare
 from runner.job import Job
+from runner.tasks._classified import Classified
 from runner.tasks._optimizer import Diverged
 from runner.tasks._training import Training, predict, score, shuffled
 from runner.tasks.classify import Classify
@@ -85,6 +86,22 @@ def test_two_epochs_are_those_of_a_loop_written_by_hand() -> None:
             assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
     assert ours.step == 8  # three batches of 30 and one of 10, twice
     assert ours.history["train/lr"] == [0.5, 0.25]
+
+
+def test_the_progress_bar_goes_on_where_it_was() -> None:
+    first, second = training(), training()
+    first._learn(lambda _: None)  # 100 images in batches of 32: four steps of twelve
+    second.restore(first.state())
+    opened: list[tuple[int, str, int]] = []
+
+    def progress(total: int, label: str, done: int = 0, /) -> Any:
+        opened.append((total, label, done))
+        raise InterruptedError
+
+    second.run.progress = progress
+    with pytest.raises(InterruptedError):
+        second.fit()
+    assert opened == [(12, "training", 4)]
 
 
 def test_score_of_outputs_by_hand() -> None:
@@ -171,14 +188,55 @@ def _raw() -> dict[str, Any]:
         return plain(composer.compose(list(QUICK)).config)
 
 
-def test_test_images_of_another_source(workplace: Path) -> None:
+def test_test_images_of_another_source(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = "task.test_data={kind: digits, start: 1500, images: 50}"
-    result = runner.run(*QUICK, "task.epochs=1", other)
+    result = runner.run(*QUICK, "task.epochs=1", other, quiet=False)
     assert np.sum(result.metrics["confusion"]) == 50
+    assert "also in the data" not in capsys.readouterr().out
     # Nothing is kept back for the test: 180 of 200 learn, in six batches of at most 32.
     assert result.metrics["steps"] == 6
     # Loading 60,000 images takes memory; a step of 64 needs little.
     assert composed(*QUICK, "task.batch_size=64").plan().batch == 64
+
+
+def test_images_that_were_learned_from_say_little(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of the images 190 to 219, the first ten are among the 200.
+    other = "task.test_data={kind: digits, start: 190, images: 30}"
+    runner.run(*QUICK, "task.epochs=1", other, quiet=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "10 of the 30 images of task.test_data are also in the data" in said
+
+
+def found(labels: list[int], taken_for: list[int]) -> Classified:
+    x = np.zeros((len(labels), 1, 2, 2))
+    return Classified(x, np.array(labels), np.eye(3)[taken_for], ("cat", "dog", "owl"))
+
+
+def test_how_the_confusion_matrix_is_read() -> None:
+    (note,) = found([0, 1, 1, 2], [0, 1, 1, 0]).notes()
+    assert note.endswith("a row for each class, a column for each that it was taken for: "
+                         "cat, dog, owl.")  # fmt: skip
+
+
+def test_what_learned_nothing_is_told() -> None:
+    # Three of five are dogs: who always says dog is right three times.
+    labels = [1, 1, 1, 0, 2]
+    for taken_for, right in (([1, 1, 1, 1, 1], 3), ([1, 1, 0, 0, 0], 3), ([2, 2, 2, 2, 2], 1)):
+        note = found(labels, taken_for).notes()[1]
+        assert f"{right} of 5 test images are right, and 3 would be if all were taken " in note
+        assert "for 'dog'. Try another task.optimizer.lr" in note
+    assert len(found(labels, [1, 1, 1, 0, 0]).notes()) == 1  # four are right
+    assert len(found([1, 1], [1, 1]).notes()) == 1  # one class alone: nothing to compare with
+
+
+def test_a_run_that_learned_nothing_says_so(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("task.epochs=1", "task.optimizer.lr=1e-12", "stack=lenet", "data.resize=28")
+    runner.run(*QUICK, *words, quiet=False)
+    assert "Nothing was learned: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [("dtype=float64",), ("dtype=bfloat16",), ("ops=loops",)])
@@ -217,7 +275,7 @@ def test_divergence_stops_with_the_step(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "messages"),
     [
-        (("data=photo", "~data.images"), ["data: expected images with labels, got images wi"]),
+        (("data=photo", "~data.images"), ["got images without labels. data=digits_all, "]),
         (("stack=pool",), ["stack.layers: expected a last layer that gives a flat vector"]),
         (("stack=empty",), ["got feature maps of 1×8×8 from 'the input'"]),
         (
@@ -226,6 +284,10 @@ def test_divergence_stops_with_the_step(workplace: Path) -> None:
         ),
         (("~stack.layers.fc2",), ["stack.layers.drop2: expected 10 features", "got 64 features"]),
         (("data.images=1",), ["data: expected images of at least two classes", "one class, '0'"]),
+        (
+            ("task.test_data={kind: digits, images: 1}",),
+            ["task.test_data: expected images of at least two", "task.test_data.images=null."],
+        ),
         (("data.images=4",), ["data: expected at least 10 images, so that task.validation=0.1"]),
         (
             ("task.batch_size=141",),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runner.config.errors import ConfigError
-from runner.tasks._split import sizes, stratified
+from runner.tasks._split import in_common, sizes, stratified
 
 LABELS = np.repeat(np.arange(3), (100, 50, 10))
 
@@ -54,3 +54,11 @@ def test_too_few_images(count: int, validation: float, test: float, message: str
         sizes(count, validation, test)
     assert message in str(caught.value)
     assert str(caught.value).startswith("data: expected ")
+
+
+def test_images_in_common_are_the_same_in_every_pixel() -> None:
+    x = np.arange(24.0).reshape(3, 2, 2, 2)
+    near = x[1:2] + 1e-12
+    assert in_common(np.concatenate([x[2:], near, x[2:], x[:1]]), x) == 3
+    assert in_common(x[::-1, :, ::-1], x) == 0
+    assert in_common(x[:, ::-1][:, ::-1], x) == 3  # not how it lies in memory counts
