@@ -11,7 +11,7 @@ from PIL.Image import Image
 from runner.config.errors import problem
 from runner.geometry import Features
 from runner.plan import Plan, Row
-from runner.tasks import Run
+from runner.tasks import Advance, Run
 from runner.tracking import pictures
 from runner.tracking.directory import write_atomically
 from runner.weights import Kernels
@@ -34,6 +34,18 @@ def layer_outputs(run: Run, depth: int = 1) -> dict[str, Any]:
     Raises:
         RuntimeError: a layer gave another shape than planned.
     """
+    with run.progress(len(list(run.plan.walk())), "forward") as advance:
+        return outputs_for(run, run.x, depth, advance)
+
+
+def outputs_for(
+    run: Run, x: Tensor, depth: int = 1, advance: Advance = lambda _: None
+) -> dict[str, Any]:
+    """As `layer_outputs`, for other images `x`, n × c × h × w; `advance` is told of each layer.
+
+    Raises:
+        RuntimeError: a layer gave another shape than planned.
+    """
     import torch
 
     model, outputs = run.model.eval(), {}
@@ -51,14 +63,13 @@ def layer_outputs(run: Run, depth: int = 1) -> dict[str, Any]:
 
         return hook
 
-    rows = list(run.plan.walk())
     hooks = []
     try:
-        with torch.no_grad(), run.progress(len(rows), "forward") as advance:
-            for row in rows:
+        with torch.no_grad():
+            for row in run.plan.walk():
                 module = model.get_submodule(row.name)
                 hooks.append(module.register_forward_hook(kept(row)))
-            model(run.x)
+            model(x)
     finally:
         for one in hooks:
             one.remove()

@@ -26,7 +26,7 @@ from runner.plan import Plan, Row
 from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._interior import interior
-from runner.tasks._outputs import to_numpy
+from runner.tasks._outputs import outputs_for, to_numpy
 from runner.tasks._rounding import MARGIN, estimates, same, untold
 from runner.tasks._selection import ADD_CONV
 from runner.tracking import charts, pictures
@@ -36,6 +36,7 @@ Array = NDArray[np.floating[Any]]
 Axes = Literal["rows", "columns", "both"]
 Fill = Literal["zeros", "circular"]
 
+WAYS = ("down", "to the right")
 CHARTED = 7
 """Layers in a chart, at most."""
 
@@ -48,6 +49,7 @@ class Equivariance(Task):
         max_shift: the largest shift, in pixels.
         fill: what comes in at the other side: ``zeros``, or what went out (``circular``). The same
             is done to the outputs that are compared.
+        depth: 1 compares the stack's own layers; 2 those inside its containers too.
     """
 
     memory_factor: ClassVar[int] = 2
@@ -60,6 +62,7 @@ class Equivariance(Task):
     axis: Axes = "columns"
     max_shift: Annotated[int, Limited(ge=1, le=64)] = 4
     fill: Fill = "zeros"
+    depth: Annotated[int, Limited(ge=1, le=16)] = 1
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """There must be a layer, and something of the image must stay."""
@@ -75,24 +78,29 @@ class Equivariance(Task):
             )
 
     def run(self, run: Run) -> dict[str, Any]:
-        """Errors of equivariance and changes with position, per layer and shift."""
+        """Errors of equivariance and changes with position, per layer and shift.
+
+        Only the stack's own layers have a ratio of changes: what comes into another may be the
+        outputs of several.
+        """
         images = to_numpy(run.x)
-        still = _outputs(run, images)
+        still = outputs_for(run, run.x, self.depth)
         allowed = estimates(run.model, run.x)
-        tracks = [Track(row, y) for row, y in zip(run.plan.rows, still, strict=True)]
+        rows = {row.name: row for row in run.plan.walk()}
+        tracks = {name: Track(rows[name], y) for name, y in still.items()}
         change = [0.0]
         with run.progress(self.max_shift, "shifts") as advance:
             for s in range(1, self.max_shift + 1):
                 by = (s * (self.axis != "columns"), s * (self.axis != "rows"))
                 moved = shifted(images, by, self.fill)
                 change.append(distance(moved, images))
-                for track, y in zip(tracks, _outputs(run, moved), strict=True):
-                    track.add(y, by, run.plan.input.size, self.fill)
+                for name, y in outputs_for(run, run.tensor(moved), self.depth).items():
+                    tracks[name].add(y, by, run.plan.input.size, self.fill)
                 advance(f"by {s}")
-        self._draw(run, tracks, change)
-        return self._verdict(run, tracks, allowed) | {
-            "change": {track.row.name: track.change[1] for track in tracks},
-            "change_ratio": _ratios(change, tracks),
+        self._draw(run, list(tracks.values()), change)
+        return self._verdict(run, list(tracks.values()), allowed) | {
+            "change": {name: track.change[1] for name, track in tracks.items()},
+            "change_ratio": _ratios(change, [tracks[row.name] for row in run.plan.rows]),
         }
 
     def _verdict(
@@ -121,7 +129,9 @@ class Equivariance(Task):
         label = f"shift {what[self.axis]}, in pixels"
         curves = {"input": change} | {t.row.name: t.change for t in _some(tracks)}
         title = "How much position matters: f(shifted x) beside f(x)"
-        picture = charts.lines(curves, title, label, "relative distance", dashed=["input"])
+        picture = charts.lines(
+            curves, title, label, "relative distance", from_zero=True, dashed=["input"]
+        )
         run.tracker.image("equivariance/change", picture)
         shifts = range(1, self.max_shift + 1)
         errors = {
@@ -134,7 +144,11 @@ class Equivariance(Task):
             errors = {"interior, largest of all layers": interior_of_all} | errors
         if errors:
             title = "Error of equivariance: f(shifted x) − shifted f(x)"
-            picture = charts.lines(errors, title, label, "relative to the largest output", x=shifts)
+            unit = "relative to the largest output"
+            shown = _zeros_as_one(errors)
+            if not any(map(np.nansum, shown.values())):
+                title += ", 0 everywhere"
+            picture = charts.lines(shown, title, label, unit, x=shifts, from_zero=True)
             run.tracker.image("equivariance/error", picture)
         for track in tracks:
             if track.sample is not None:
@@ -168,11 +182,11 @@ class Sample:
         boxes = []
         if rows and columns:
             boxes = [Box(rows[0], columns[0], len(rows), len(columns), GREEN, "interior")]
-        down, across = self.shift
+        way = [f"{n} {where}" for n, where in zip(self.shift, WAYS, strict=True) if n]
         return pictures.sheet(
             [
                 pictures.signed(self.still, f"{self.name}: f(x)", scale),
-                pictures.signed(self.moved, f"f(x shifted by {down}, {across})", scale),
+                pictures.signed(self.moved, f"f(x shifted {', '.join(way)})", scale),
                 pictures.signed(self.moved - self.expected, "minus shifted f(x)", scale, boxes),
             ],
             columns=3,
@@ -247,6 +261,17 @@ def _told(
     return {}
 
 
+def _zeros_as_one(curves: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """Of curves that are 0 everywhere only the last would be seen: one stands for all of them."""
+    zeros = {name: values for name, values in curves.items() if not np.nansum(np.abs(values))}
+    if not zeros:
+        return dict(curves)
+    # Where some have gaps, the fullest.
+    line = min(zeros.values(), key=lambda values: int(np.isnan(values).sum()))
+    others = {name: values for name, values in curves.items() if name not in zeros}
+    return {"\n".join(["0 everywhere:", *zeros]): line, **others}
+
+
 def _some(tracks: Sequence[Track]) -> list[Track]:
     """As many as a chart has room for, evenly spaced and the last among them."""
     count = min(len(tracks), CHARTED)
@@ -283,15 +308,3 @@ def _ratios(change: Sequence[float], tracks: Sequence[Track]) -> dict[str, float
         ratios[track.row.name] = track.change[1] / before if before else 0.0
         before = track.change[1]
     return ratios
-
-
-def _outputs(run: Run, images: Array) -> list[Array]:
-    """Every layer's output, in order."""
-    import torch
-
-    y, outputs = run.tensor(images), []
-    with torch.no_grad():
-        for layer in run.model.eval():
-            y = layer(y)
-            outputs.append(to_numpy(y))
-    return outputs

@@ -33,6 +33,7 @@ def lines(
     *,
     x: Sequence[float] | None = None,
     log: bool = False,
+    from_zero: bool = False,
     dashed: Sequence[str] = (),
 ) -> Image.Image:
     """Curves over a common axis.
@@ -44,6 +45,7 @@ def lines(
         y_label: what the values are.
         x: the positions; default: 0, 1, 2 …
         log: a logarithmic scale of values.
+        from_zero: the axis of values begins at 0: none is negative.
         dashed: names of the curves that are predictions or limits, not measurements; one whose
             name begins with another's has that one's colour.
     """
@@ -66,9 +68,12 @@ def lines(
                 linewidth=5 if behind else 1.6,
                 alpha=0.4 if behind else 1,
                 zorder=1.5 if behind else 2,
+                clip_on=not from_zero,  # a line at 0 is not cut in half
             )
         if log and any(value > 0 for values in series.values() for value in values):
             axes.set_yscale("log", nonpositive="mask")
+        if from_zero:
+            axes.set_ylim(bottom=0, top=None if np.nansum([*series.values()]) else 1)
         if x is None or all(isinstance(position, int) for position in x):
             axes.locator_params(axis="x", integer=True)  # no steps between the steps
         axes.set(title=title, xlabel=x_label, ylabel=y_label)

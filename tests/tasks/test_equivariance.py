@@ -14,7 +14,8 @@ from bare_run import bare_run
 
 import runner
 from runner.config.errors import ConfigError
-from runner.tasks.equivariance import distance, shifted
+from runner.tasks.equivariance import _zeros_as_one, distance, shifted
+from runner.tracking import charts, pictures
 
 EDGE = {"kind": "conv", "weight": [[1, -1]]}
 RELU = {"kind": "activation", "function": "relu"}
@@ -252,6 +253,76 @@ def test_a_layer_that_knows_its_place_is_found_out(
     assert metrics["interior_error"] > 1e-5
 
 
+def test_layers_inside_containers_are_compared_too(undrawn: None) -> None:
+    # On 1 1 1 0 0 0 0 0 the inner layer, x_i − x_i+1 with a zero at the right end, gives
+    # 0 0 1 0 0 0 0 0, of length 1.
+    inner = {"edge": {**EDGE, "padding": [0, 0, 0, 1]}, "relu": RELU}
+    layers = {
+        "sum": {"kind": "residual", "layers": inner},
+        "twice": {"kind": "conv", "weight": [[2]]},
+    }
+    image = [[1, 1, 1, 0, 0, 0, 0, 0]]
+    metrics = measure(layers, image, max_shift=1)
+    assert set(metrics["change"]) == {"sum", "twice"}
+    metrics = measure(layers, image, max_shift=1, depth=2)
+    assert list(metrics["change"]) == ["sum.edge", "sum.relu", "sum", "twice"]
+    # Shifted: 0 1 1 1 0 0 0 0, so −1 0 0 1 0 0 0 0 inside, apart by √3; without the −1 by √2. The
+    # sums are 1 1 2 0 … and 0 1 1 2 0 …: apart by √(1 + 0 + 1 + 4) of √6.
+    assert metrics["change"]["sum.edge"] == pytest.approx(sqrt(3))
+    assert metrics["change"]["sum.relu"] == pytest.approx(sqrt(2))
+    assert metrics["change"]["sum"] == pytest.approx(1)
+    # The input: √2 of √3. What is doubled changes as much as it did.
+    ratio = 1 / (sqrt(2) / sqrt(3))
+    assert metrics["change_ratio"] == {"sum": pytest.approx(ratio), "twice": pytest.approx(1)}
+    assert set(metrics["interior_errors"]) == set(metrics["change"])
+    assert metrics["equivariant"]
+
+
+def test_curves_of_zeros_are_one() -> None:
+    gap = float("nan")
+    curves = {"a": [0.0, gap], "b": [0.0, 2.0], "c": [0.0, 0.0]}
+    assert _zeros_as_one(curves) == {"0 everywhere:\na\nc": [0.0, 0.0], "b": [0.0, 2.0]}
+    assert _zeros_as_one({"b": [1.0]}) == {"b": [1.0]}
+
+
+def titles(monkeypatch: pytest.MonkeyPatch, *layers: dict[str, Any], **fields: Any) -> list[str]:
+    """What is written above charts and maps."""
+    found: list[str] = []
+    lines, signed = charts.lines, pictures.signed
+
+    def noted(draw: Any) -> Any:
+        def drawn(what: Any, title: str, *given: Any, **named: Any) -> Any:
+            found.append(title)
+            return draw(what, title, *given, **named)
+
+        return drawn
+
+    monkeypatch.setattr(charts, "lines", noted(lines))
+    monkeypatch.setattr(pictures, "signed", noted(signed))
+    named = {f"layer{i}": layer for i, layer in enumerate(layers)}
+    measure(named, {"kind": "noise", "height": 8, "width": 8}, **fields)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("axis", "title"),
+    [
+        ("rows", "f(x shifted 3 down)"),
+        ("columns", "f(x shifted 3 to the right)"),
+        ("both", "f(x shifted 3 down, 3 to the right)"),
+    ],
+)
+def test_titles_say_where_to(monkeypatch: pytest.MonkeyPatch, axis: str, title: str) -> None:
+    assert title in titles(monkeypatch, EDGE, axis=axis, max_shift=3)
+
+
+def test_a_chart_of_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    title = "Error of equivariance: f(shifted x) − shifted f(x)"
+    assert f"{title}, 0 everywhere" in titles(monkeypatch, RELU, RELU, fill="circular")
+    padded = {**EDGE, "padding": 1}
+    assert title in titles(monkeypatch, RELU, padded, fill="circular")
+
+
 def test_pictures(workplace: Path) -> None:
     result = runner.run("task=equivariance", "stack=lenet", "data=shapes", "task.axis=both")
     pictures = {path.name for path in (result.directory / "images").iterdir()}
@@ -276,6 +347,7 @@ def test_pictures(workplace: Path) -> None:
             ["data=bar", "task.axis=both", "task.max_shift=7"],
             "task.max_shift: expected at most 5, for some of the 6×8 image to stay, got 7.",
         ),
+        (["task.depth=0"], "task.depth: expected at least 1, got 0."),
         (["task.max_shift=0"], "task.max_shift: expected at least 1, got 0."),
         (
             ["task.axis=row"],

@@ -17,6 +17,16 @@ SERIES = {"a": [1.0, 2, 4], "a predicted": [4.0, 2, 1], "b": [3.0, 3, 3]}
 
 
 class TestLines:
+    def test_an_axis_from_zero_has_nothing_below(self) -> None:
+        # The line lies on the lower edge of the frame, or in the middle of it.
+        def height(**options: bool) -> float:
+            picture = np.asarray(charts.lines({"e": [0.0, 0.0]}, "t", "x", "y", **options), int)
+            blue = np.abs(picture - [0x21, 0x66, 0xAC]).sum(axis=2) < 60
+            return float(np.nonzero(blue)[0].mean()) / len(picture)
+
+        assert height() < 0.6
+        assert height(from_zero=True) > 0.8
+
     def test_a_prediction_takes_no_colour_of_its_own(self) -> None:
         first, second, third = charts.COLOURS[:3]
         picture = charts.lines(SERIES, "title", "x", "y", dashed=["a predicted"])
