@@ -9,7 +9,7 @@ learns as task=learn_kernel does (the book, 6.2.4), and measures it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isfinite
+from math import ceil, isfinite, log10
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._modes import Array, Modes
+from runner.tasks._modes import MEASURABLE, Array, Modes
 from runner.tasks._optimizer import Optimizer
 from runner.tasks._outputs import SMALL, numbers
 from runner.tasks._quadratic import DENSE, PATCHES, Curvature, curvature, share
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MODES = 3
 """How many modes are drawn."""
+KEPT = 2**32
+"""Bytes that the weights before and after every step may take."""
 
 
 class Diagnose(Task):
@@ -41,7 +43,7 @@ class Diagnose(Task):
         target: the kernel whose output is to be matched, laid on the data as the layer is.
         optimizer: plain gradient descent: sgd without momentum.
         steps: how many steps to take, each on all of the data; fewer are taken where numbers
-            become infinite.
+            become infinite. The weights of every step are kept, which bounds how many there can be.
         reduction: whether squared errors are added up (the book) or averaged.
     """
 
@@ -50,7 +52,7 @@ class Diagnose(Task):
 
     target: Target
     optimizer: Optimizer = Optimizer()
-    steps: Annotated[int, Limited(ge=1)] = 10
+    steps: Annotated[int, Limited(ge=1, le=100_000)] = 10
     reduction: Literal["sum", "mean"] = "sum"
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
@@ -78,7 +80,15 @@ class Diagnose(Task):
         """The Hessian, its eigenvectors, windows laid out, and the weights of every step."""
         weights = plan.parameters // plan.output.dims[0]
         hessian = 4 * weights * plan.parameters if weights <= DENSE else 0
-        return 8 * (hessian + 4 * PATCHES + 3 * (self.steps + 1) * plan.parameters)
+        step = 8 * 3 * plan.parameters
+        if step * (self.steps + 1) > max(KEPT, 2 * step):
+            raise problem(
+                "task.steps",
+                f"at most {max(1, KEPT // step - 1):,}, as the {plan.parameters:,} weights of "
+                f"every step are kept",
+                f"{self.steps:,}",
+            )
+        return 8 * (hessian + 4 * PATCHES) + step * (self.steps + 1)
 
     def run(self, run: Run) -> dict[str, Any]:
         """Eigenvalues, learning rates, and the error of each mode, predicted and measured."""
@@ -108,13 +118,8 @@ class Diagnose(Task):
             along = modes.predicted[-1] + modes.shift
             error = np.einsum("gkm,gom->gok", found.vectors.numpy(), along)[..., kernel]
             metrics["kernel_error_predicted"] = float(np.abs(error).max())
-        run.notes.extend(self._notes(modes, len(weights) - 1))
-        if found.matrix is None:
-            run.notes.append(
-                "The Hessian is too large for a matrix: these are its steepest and flattest mode "
-                "as products with it found them; the flattest eigenvalue is an upper bound."
-            )
-        self._draw(run, modes, losses, complete=found.matrix is not None)
+        run.notes.extend(self._notes(run, found, modes, len(weights) - 1))
+        self._draw(run, found, modes, losses)
         plane = goal.size == 2 and not layer.has_bias and modes.seen.any()
         if found.matrix is not None and plane:
             _draw_surface(run, found.matrix[0].numpy() / divisor, weights[:, 0, 0], goal[0, 0])
@@ -155,10 +160,12 @@ class Diagnose(Task):
         metrics["eigenvalues"] = _listed(modes.values)
         if found.matrix is not None:
             metrics["nullity"] = int((~modes.seen).sum())
+        # Where the flattest eigenvalue is an upper bound, what follows from it is a lower one.
+        bound = "" if found.matrix is not None else "_at_least"
         return metrics | {
-            "condition_number": largest / smallest if smallest else None,
+            f"condition_number{bound}": largest / smallest if smallest else None,
             "stable_lr": 2 / largest if largest else None,
-            "best_lr": 2 / (largest + smallest) if largest else None,
+            f"best_lr{bound}": 2 / (largest + smallest) if largest else None,
             "stable": bool(self.optimizer.lr * largest < 2),
         }
 
@@ -172,7 +179,7 @@ class Diagnose(Task):
             "contraction_error": float(apart[known].max()) if known.any() else None,
         }
 
-    def _notes(self, modes: Modes, steps: int) -> Iterator[str]:
+    def _notes(self, run: Run, found: Curvature, modes: Modes, steps: int) -> Iterator[str]:
         largest, smallest = modes.ends
         if not largest:
             yield "The loss doesn't depend on the weights: the data are zero in every window."
@@ -186,15 +193,29 @@ class Diagnose(Task):
             )
             if steps < self.steps:
                 yield f"Step {steps + 1} led to numbers that are no longer finite."
-        else:
+        elif found.matrix is not None:
             best, total = (largest - smallest) / (largest + smallest), largest + smallest
             yield (
-                f"The slowest mode's error shrinks by the factor {slowest:.4g} per step; with the "
-                f"best learning rate, 2/(λmin + λmax) = {2 / total:.4g}, by {best:.4g}."
+                f"The slowest mode's error shrinks by the factor {_factor(slowest)} per step; with "
+                f"the best learning rate, 2/(λmin + λmax) = {2 / total:.4g}, by {_factor(best)}."
+            )
+        if found.matrix is None:
+            yield (
+                "The Hessian is too large for a matrix: these are its steepest mode and the "
+                "flattest that products with it found. There may be flatter ones, which shrink "
+                "more slowly: that eigenvalue is an upper bound, the condition number and the "
+                "best learning rate are lower bounds."
+            )
+        unknown = int((~np.isfinite(modes.contraction)).sum())
+        if unknown and steps:
+            yield (
+                f"Of {unknown} mode{'s' * (unknown > 1)} no contraction could be measured (none): "
+                f"the error was never {MEASURABLE:,.0f} times what {run.dtype} rounds off."
             )
 
-    def _draw(self, run: Run, modes: Modes, losses: list[float], complete: bool) -> None:
+    def _draw(self, run: Run, found: Curvature, modes: Modes, losses: list[float]) -> None:
         """Errors and loss over the steps, measured and predicted."""
+        complete = found.matrix is not None
         measured, predicted = (
             np.sqrt((e**2).sum(axis=2)).reshape(len(e), -1)
             for e in (modes.measured, modes.predicted)
@@ -203,11 +224,14 @@ class Diagnose(Task):
         chosen = np.argsort(values)[np.linspace(0, values.size - 1, MODES).round().astype(int)]
         series: dict[str, Any] = {}
         for i in dict.fromkeys(chosen.tolist()):
-            factor = f"λ = {values[i]:.4g}, factor {modes.factor.ravel()[i]:.3g}"
+            factor = f"λ = {values[i]:.4g}, factor {_factor(modes.factor.ravel()[i])}"
             series[factor] = measured[:, i]
             series[f"{factor} predicted"] = predicted[:, i]
         dashed = [name for name in series if name.endswith("predicted")]
         title = f"Error of the weights by mode, lr {self.optimizer.lr:g}"
+        groups, size, _ = found.vectors.shape
+        if groups * size > MODES or not complete:
+            title += f"; {len(series) // 2} of {groups * size} modes"
         chart = charts.lines(series, title, "step", "error", log=True, dashed=dashed)
         run.tracker.image("diagnose/modes", chart)
         curves: dict[str, Any] = {"loss": losses}
@@ -234,6 +258,13 @@ def _weights(module: Any, groups: int, with_bias: bool) -> Array:
         kernel = torch.cat([kernel, bias[:, None]], dim=1)
     weights: Array = kernel.reshape(groups, -1, kernel.shape[1]).numpy().copy()
     return weights
+
+
+def _factor(value: float) -> str:
+    """A factor with as many digits as it takes to tell it from 1."""
+    apart = abs(1 - abs(value))
+    digits = ceil(-log10(apart)) + 1 if 0 < apart < 1 else 0
+    return f"{value:.{max(4, digits)}g}"
 
 
 def _listed(values: Array) -> Any:

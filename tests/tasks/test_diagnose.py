@@ -17,15 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bare_run import composed
 
 import runner
 from runner.config.errors import ConfigError
+from runner.execute import prepare
 from runner.geometry import Field, Shape
 from runner.layers.conv import Conv
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.tasks import _quadratic
 from runner.tasks._quadratic import curvature, lanczos, stable_learning_rate
+from runner.tasks.diagnose import _factor
+from runner.tracking import charts
 
 
 def conv(**fields: Any) -> Conv:
@@ -42,6 +46,26 @@ def complaint(*words: str) -> str:
     with pytest.raises(ConfigError) as caught:
         runner.plan("task=diagnose", *words)
     return str(caught.value)
+
+
+def notes(*words: str) -> list[str]:
+    job = composed("task=diagnose", *words)
+    run = prepare(job, job.plan()).run
+    job.task.run(run)
+    return run.notes
+
+
+def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written above charts from now on."""
+    shown: list[str] = []
+    drawn = charts.lines
+
+    def noted(series: Any, title: str, *rest: Any, **more: Any) -> Any:
+        shown.append(title)
+        return drawn(series, title, *rest, **more)
+
+    monkeypatch.setattr(charts, "lines", noted)
+    return shown
 
 
 class TestCurvature:
@@ -229,8 +253,26 @@ class TestOtherProblems:
         assert "kernel_error_predicted" not in ends
         for name in ("eigenvalues", "contraction_predicted", "contraction_measured"):
             assert ends[name] == pytest.approx([whole[name][0], whole[name][-1]])
-        for name in ("stable_lr", "best_lr", "condition_number", "kernel_error"):
+        for name in ("stable_lr", "kernel_error"):
             assert ends[name] == pytest.approx(whole[name])
+        # The flattest mode that was found may not be the flattest there is.
+        for name in ("best_lr", "condition_number"):
+            assert name not in ends
+            assert ends[f"{name}_at_least"] == pytest.approx(whole[name])
+
+    def test_without_the_matrix_no_mode_is_called_the_slowest(
+        self, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = ("stack=kernel_3x3", "data=noise", "task.target.weight=sobel_x")
+        shown = titles(monkeypatch)
+        assert "The slowest mode's error" in "".join(notes(*words, "task.optimizer.lr=1e-3"))
+        assert shown[0].endswith("; 3 of 9 modes")
+        shown.clear()
+        monkeypatch.setattr(_quadratic.curvature, "__defaults__", (4,))
+        (note,) = notes(*words, "task.optimizer.lr=1e-3")
+        assert "slowest" not in note
+        assert "the condition number and the best learning rate are lower bounds" in note
+        assert shown[0].endswith("; 2 of 9 modes")
 
     def test_modes_that_the_data_do_not_see(self, workplace: Path) -> None:
         # In a blank image of ones only the sum of the nine weights matters: 14² windows in all.
@@ -256,6 +298,24 @@ class TestOtherProblems:
             assert metrics["contraction_predicted"] == pytest.approx([0.64, -0.8])
             assert metrics["stable"]
 
+    def test_what_cannot_be_measured_is_explained(self, workplace: Path) -> None:
+        # At the book's rate in float16: 2⁻¹⁰ of a weight near 1, a thousand times, is all of it.
+        found = notes("dtype=float16")
+        assert found[-1] == (
+            "Of 1 mode no contraction could be measured (none): the error was never 1,000 times "
+            "what float16 rounds off."
+        )
+        assert not any("measured" in note for note in notes())
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"),
+    [(0.64, "0.64"), (-0.8, "-0.8"), (2 / 3, "0.6667"), (0.9998, "0.9998"), (1.0, "1"),
+     (0.99999876, "0.9999988"), (-1.00002, "-1.00002"), (-6e10, "-6e+10"), (-np.inf, "-inf")],
+)  # fmt: skip
+def test_a_factor_is_told_from_one(factor: float, text: str) -> None:
+    assert _factor(factor) == text
+
 
 class TestMistakes:
     def test_not_quadratic(self) -> None:
@@ -280,5 +340,14 @@ class TestMistakes:
         )
         assert complaint("task.target.weight=normal").startswith("task.target.weight: expected")
 
-    def test_memory_of_the_steps(self) -> None:
-        assert "memory_limit_gib" in complaint("task.steps=1000000000")
+    def test_too_many_steps(self) -> None:
+        assert complaint("task.steps=1000000000").startswith(
+            "task.steps: expected at most 100000, got 1000000000."
+        )
+        # 64 · 21² weights in 4 GiB of 8 bytes, three times per step: 6,340 times.
+        large = ("stack=kernel_3x3", "data=photo", "task.target.weight={kernel: box, size: 21}",
+                 "stack.layers.conv={channels: 64, kernel: 21, padding: same}")  # fmt: skip
+        assert complaint(*large, "task.steps=6340") == (
+            "task.steps: expected at most 6,339, as the 28,224 weights of every step are kept, "
+            "got 6,340."
+        )
