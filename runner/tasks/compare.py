@@ -203,8 +203,10 @@ class Compare(Task):
         self, run: Run, what: str, difference: float, bound: float, results: Sequence[Array]
     ) -> bool:
         """Whether two results are equal, or within a bound that says something."""
-        if difference == 0 or difference > bound or self.bound != "auto":
-            return difference <= bound
+        if not difference <= bound:  # what is not a number isn't either
+            return False
+        if difference == 0 or self.bound != "auto":
+            return True
         largest = max(float(np.abs(one).max()) for one in results)
         if not says_nothing(bound, largest):
             return True
@@ -315,7 +317,8 @@ def _gradient(run: Run, functional: Tensor) -> Array:
 def _difference(y: Array, other: Array) -> Array:
     """Other minus first in double precision, n × numbers: whatever their layouts."""
     flat, other_flat = (one.reshape(len(one), -1).astype(np.float64) for one in (y, other))
-    difference: Array = other_flat - flat
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        difference: Array = other_flat - flat
     return difference
 
 

@@ -266,6 +266,16 @@ class TestBound:
         assert runner.run(*words, "dtype=float32").metrics["agrees"] is False
         assert runner.run(*words[:-1], "task.other.data.value=1").holds
 
+    def test_what_is_not_a_number_never_agrees(self, workplace: Path) -> None:
+        # 3e38 · 2 is infinite in single precision, and infinity less infinity is not a number.
+        for bound in ("auto", "1"):
+            result = runner.run(
+                "task=compare", "stack=kernel", "stack.layers.conv.weight=[[2]]", "data=blank",
+                "data.value=3e38", "ops@task.other.ops=native", f"task.bound={bound}",
+                "stack@task.other.stack=kernel", "task.other.stack.layers.conv.weight=[[2]]",
+            )  # fmt: skip
+            assert result.metrics["agrees"] is False
+
     def test_says_nothing_above_a_hundredth(self) -> None:
         assert not says_nothing(0.02, 2.0)
         assert says_nothing(0.0201, 2.0)
