@@ -71,7 +71,8 @@ class Compare(Task):
         bound: how much two outputs may differ, at most; ``auto`` is what rounding can do. Where
             that is more than a hundredth of the largest output, as it is after many layers or in
             half precision, it says nothing, and only outputs that are equal agree.
-        gradients: compare too how a fixed random sum of the outputs changes with the input.
+        gradients: compare too how a fixed random sum of the outputs changes with the input, and
+            (as a metric alone) with the weights, where both sides have as many.
     """
 
     showcase: ClassVar[tuple[str, ...]] = ("compare/overview",)
@@ -235,12 +236,18 @@ class Compare(Task):
         generator = torch.Generator().manual_seed(run.seed)
         size = (run.plan.batch, elements(run.plan.output))
         functional = torch.randn(size, generator=generator).to(run.x.device, run.x.dtype)
-        first, second = (_gradient(one, functional) for one in (run, other))
+        (first, weights), (second, other_weights) = (
+            _gradients(one, functional) for one in (run, other)
+        )
         run.outputs |= {"gradient": first, "other/gradient": second}
         bound = self._bound(lambda one: gradient_bound(one, functional), run, other)
         difference = float(np.abs(_difference(first, second)).max())
         agree = self._agrees(run, "gradients", difference, bound, (first, second))
-        return {"gradient_difference": difference, "gradient_bound": bound}, agree
+        metrics = {"gradient_difference": difference, "gradient_bound": bound}
+        if weights.size and weights.shape == other_weights.shape:
+            apart = _relative(_difference(weights, other_weights), weights, other_weights)
+            metrics["weight_gradient_difference"] = apart
+        return metrics, agree
 
     def _draw(self, run: Run, other: Run, y: Array, other_y: Array, difference: Array) -> None:
         """The first image's outputs side by side, and their difference on its own scale."""
@@ -305,13 +312,20 @@ def _sizes(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def _gradient(run: Run, functional: Tensor) -> Array:
-    """The gradient of Σ functional · output with respect to the input, n × c × h × w."""
+def _gradients(run: Run, functional: Tensor) -> tuple[Array, Array]:
+    """The gradients of Σ functional · output.
+
+    Returns:
+        With respect to the input, n × c × h × w; and to all weights and biases, 1 × numbers.
+    """
     import torch
 
-    x = run.x.detach().clone().requires_grad_()
+    x, weights = run.x.detach().clone().requires_grad_(), list(run.model.parameters())
     total = (run.model.eval()(x).flatten(1) * functional).sum()
-    return to_numpy(torch.autograd.grad(total, x)[0])
+    learned = [weight for weight in weights if weight.requires_grad]
+    gradient, *others = torch.autograd.grad(total, [x, *learned], materialize_grads=True)
+    flat = [torch.zeros(0, dtype=torch.float64), *(one.flatten().cpu().double() for one in others)]
+    return to_numpy(gradient), torch.cat(flat)[None].numpy()
 
 
 def _difference(y: Array, other: Array) -> Array:

@@ -17,6 +17,7 @@ import runner
 from runner.config.errors import ConfigError
 from runner.execute import Prepared, prepare
 from runner.job import Job
+from runner.ops.loops import LoopsConv
 from runner.tasks import _error_bound, compare
 from runner.tasks._error_bound import output_bound, roundings, says_nothing
 
@@ -341,6 +342,19 @@ class TestGradients:
         assert result.metrics["max_difference"] == 0
         assert result.metrics["gradient_difference"] > 1
         assert result.holds
+
+    def test_with_respect_to_the_weights(
+        self, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = ["experiment=6_2/gradients", "dtype=float64"]
+        assert runner.run(*words).metrics["weight_gradient_difference"] <= 1e-15
+        right = LoopsConv.weight_gradient
+        monkeypatch.setattr(LoopsConv, "weight_gradient", lambda *given: 2 * right(*given))
+        broken = runner.run(*words)
+        assert not broken.holds
+        # Of five gradients four are twice too large: far from nothing, and from one.
+        assert 0.01 < broken.metrics["weight_gradient_difference"] < 1
+        assert broken.metrics["gradient_difference"] <= 1e-15
 
     def test_through_overlapping_maxima(self, workplace: Path) -> None:
         words = ("task=compare", "stack=pool", "stack.layers.pool.stride=1", "data=noise")
