@@ -207,7 +207,8 @@ CONV_MISTAKES = {
     "kernel too large": (
         lambda: conv2d(x(), w(3, 2, 5, 3)),
         "kernel: expected height at most 4 (input 4 + padding 0), got 5. The output would have "
-        "height ⌊(4 + 0 − 5) / 1⌋ + 1 < 1. Use a smaller kernel, 1 more padding in total, or larger images.",
+        "height ⌊(4 + 0 − 5) / 1⌋ + 1 < 1. Use a smaller kernel, 1 more padding in total, or "
+        "larger images.",
     ),
     "dilated too large": (
         lambda: conv2d(x(), w(), dilation=(1, 3), padding=(0, 1)),
