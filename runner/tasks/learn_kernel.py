@@ -45,6 +45,7 @@ class LearnKernel(Task):
     """
 
     memory_factor: ClassVar[int] = 3
+    showcase: ClassVar[tuple[str, ...]] = ("kernel/forming",)
 
     target: Target
     optimizer: Optimizer = Optimizer()
