@@ -19,7 +19,7 @@ from runner.config.compose import CONFIG_NAME, Composed, Composer
 from runner.config.errors import ConfigError, Problem, SweepFailed
 from runner.config.globs import without_globs
 from runner.config.headers import header
-from runner.config.plain import plain
+from runner.config.plain import flat, plain
 from runner.execute import (
     Origin,
     Prepared,
@@ -316,17 +316,11 @@ def _once(problems: Sequence[Problem]) -> list[Problem]:
 
 def parameters(config: DictConfig) -> dict[str, Any]:
     """Every value of the config by its dotted name, as written: what the HParams page compares."""
-    flat: dict[str, Any] = {}
-
-    def visit(node: Any, path: str) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                visit(value, f"{path}.{key}" if path else str(key))
-        elif node is not None:
-            flat[path] = node
-
-    visit(OmegaConf.to_container(config, resolve=False), "")
-    return {key: value for key, value in flat.items() if not key.startswith("expect.")}
+    return {
+        key: value
+        for key, value in flat(config).items()
+        if value is not None and value != {} and not key.startswith("expect.")
+    }
 
 
 def command_line(overrides: Sequence[str], config_dir: str | Path | None, config_name: str) -> str:

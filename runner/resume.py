@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.errors import ConfigError, Problem, describe, problem
+from runner.config.plain import flat
 from runner.tracking.directory import STATUS, state
 from runner.tracking.files import STEPS
 
@@ -59,7 +60,7 @@ class Recorded:
         path = self.directory / ".hydra" / "config.yaml"
         if not path.is_file():
             raise problem(FLAG, f"a recorded config at {path}", "no such file")
-        before, now = _flat(OmegaConf.load(path)), _flat(config)
+        before, now = flat(OmegaConf.load(path)), flat(config)
         found = [
             Problem(
                 key,
@@ -144,23 +145,6 @@ def _newest(path: Path) -> str:
         return ""
     newest = max(found, key=lambda file: file.stat().st_mtime)
     return f"The newest run in it is {newest.parent}."
-
-
-def _flat(config: Any) -> dict[str, Any]:
-    """Every value by its dotted name, interpolations as written, without Hydra's node."""
-    flat: dict[str, Any] = {}
-
-    def visit(node: Any, path: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                visit(value, f"{path}.{key}" if path else str(key))
-        else:
-            flat[path] = node
-
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
-    visit({key: value for key, value in plain.items() if key != "hydra"}, "")
-    return flat
 
 
 def _told(values: dict[str, Any], key: str) -> str:

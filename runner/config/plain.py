@@ -43,6 +43,23 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in resolved.items()}
 
 
+def flat(config: Any) -> dict[str, Any]:
+    """Every value by its dotted name, interpolations as written, without Hydra's own node."""
+    values: dict[str, Any] = {}
+
+    def visit(node: Any, path: str) -> None:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                visit(value, join(path, str(key)))
+        else:
+            values[path] = node
+
+    container = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(container, dict)
+    visit({key: value for key, value in container.items() if key != "hydra"}, "")
+    return values
+
+
 def _calls(data: Any, path: str) -> list[str]:
     if isinstance(data, dict):
         found = [join(path, key) for key in data if key in CALLS]

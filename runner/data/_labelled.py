@@ -8,12 +8,10 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 from pydantic import Field as Limited
-from pydantic import model_validator
 
 from runner.config.errors import problem
-from runner.config.spec import Size
 from runner.data import Data
-from runner.data._fields import LONGEST
+from runner.data._fields import Resize
 from runner.geometry import Shape
 
 
@@ -29,13 +27,7 @@ class Labelled(Data):
 
     start: Annotated[int, Limited(ge=0, le=2**31 - 1)] = 0
     images: Annotated[int, Limited(ge=1, le=2**31 - 1)] | None = 16
-    resize: Size | None = None
-
-    @model_validator(mode="after")
-    def _sane(self) -> Labelled:
-        if self.resize and max(self.resize) > LONGEST:
-            raise problem("resize", f"sides of at most {LONGEST}", str(list(self.resize)))
-        return self
+    resize: Resize | None = None
 
     def _range(self, total: int) -> range:
         """The images to take out of `total`.

@@ -7,12 +7,11 @@ from typing import Literal
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from pydantic import model_validator
 
 from runner.config.errors import problem
-from runner.config.spec import REGION, Region, Size
+from runner.config.spec import REGION, Region
 from runner.data import Data, Images
-from runner.data._fields import LONGEST, Brightness
+from runner.data._fields import Brightness, Resize
 from runner.geometry import Pair, Shape
 
 
@@ -34,13 +33,7 @@ class Pictures(Data):
     color: Literal["gray", "rgb", "binary"] = "gray"
     threshold: Brightness = 0.5
     crop: Region | None = None
-    resize: Size | None = None
-
-    @model_validator(mode="after")
-    def _sane(self) -> Pictures:
-        if self.resize and max(self.resize) > LONGEST:
-            raise problem("resize", f"sides of at most {LONGEST}", str(list(self.resize)))
-        return self
+    resize: Resize | None = None
 
     def _shape(self, size: Pair) -> Shape:
         """What `_images` will give for an upright picture of this height and width."""
