@@ -1,4 +1,9 @@
-"""From an operator to a differentiable function: forward and gradients, joined for autograd.
+"""From an operator to a differentiable function, registered with torch's dispatcher.
+
+Registered as ``torch.ops.runner.…``, an operator's forward and gradients are opaque calls to
+autograd, `torch.compile` and export, with output shapes that are known without computing. The
+three computations of a convolution are linear in each argument and each other's derivatives, so
+that it can be differentiated as often as one likes.
 
 Layers come here directly, because what they pass was validated when the stack was planned;
 `runner.functional` validates first.
@@ -6,6 +11,7 @@ Layers come here directly, because what they pass was validated when the stack w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from runner.geometry import ConvGeometry, PoolGeometry
-from runner.ops import ConvOp, PoolOp
+from runner.ops import ConvOp, Operator, PoolOp, conv_op, pool_op
 
 
 def convolve(
@@ -36,7 +42,7 @@ def convolve(
         )
     if op.own_gradient:
         return op.forward(x, weight, bias, geometry)
-    y: Tensor = _Convolve.apply(x, weight, bias, op, geometry)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+    y: Tensor = _RUNNER.conv2d(x, weight, bias, *_window(geometry), _handle(op))
     return y
 
 
@@ -44,47 +50,226 @@ def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
     """Pool with arguments that are known to be valid."""
     if op.own_gradient:
         return op.forward(x, mode, geometry)
-    y: Tensor = _Pool.apply(x, mode, op, geometry)  # type: ignore[no-untyped-call]  # as above
+    keep = torch.is_grad_enabled() and x.requires_grad
+    window = (geometry.kernel, geometry.stride, geometry.padding, geometry.ceil_mode)
+    y: Tensor = _RUNNER.pool2d(
+        x, mode, *window, geometry.count_include_pad, geometry.output, keep, _handle(op)
+    )[0]
     return y
 
 
-class _Convolve(torch.autograd.Function):
-    """Joins an operator's forward and its two gradients for autograd."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, op: ConvOp, geometry: ConvGeometry
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.op, ctx.geometry = op, geometry
-        return op.forward(x, weight, bias, geometry)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        x, weight = ctx.saved_tensors
-        wants_x, wants_weight, wants_bias, *_ = ctx.needs_input_grad
-        return (
-            ctx.op.input_gradient(grad, x, weight, ctx.geometry) if wants_x else None,
-            ctx.op.weight_gradient(grad, x, weight, ctx.geometry) if wants_weight else None,
-            grad.sum(dim=(0, 2, 3)) if wants_bias else None,
-            None,
-            None,
-        )
+_RUNNER: Any = torch.ops.runner  # torch leaves its operators untyped
+_ADOPTED: dict[str, Operator] = {}
+"""Operators that the menu's name alone doesn't make, by handle: the dispatcher passes text."""
 
 
-class _Pool(torch.autograd.Function):
-    """Joins an operator's pooling and its gradient for autograd."""
+def _handle(op: Operator) -> str:
+    if not op.handle:
+        op.handle = f"{type(op).__name__} {len(_ADOPTED)}"
+        _ADOPTED[op.handle] = op
+    return op.handle
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mode: str, op: PoolOp, geometry: PoolGeometry) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.mode, ctx.op, ctx.geometry = mode, op, geometry
-        return op.forward(x, mode, geometry)
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (x,) = ctx.saved_tensors
-        return ctx.op.input_gradient(grads[0], x, ctx.mode, ctx.geometry), None, None, None
+def _conv(handle: str) -> ConvOp:
+    op = _ADOPTED.get(handle) or conv_op(handle)
+    assert isinstance(op, ConvOp)
+    return op
+
+
+def _pool(handle: str) -> PoolOp:
+    op = _ADOPTED.get(handle) or pool_op(handle)
+    assert isinstance(op, PoolOp)
+    return op
+
+
+# Registration ------------------------------------------------------------------------------------
+#
+# Each operator has three functions: what it computes, the shape of that (`_shape`), and, where it
+# can be differentiated, its gradient (`_backward`).
+
+_WINDOW = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, int groups, str op"
+_WINDOWS = (
+    "str mode, int[] kernel, int[] stride, int[] padding, bool ceil_mode, bool count_include_pad, "
+    "int[]? output"
+)
+_SCHEMAS = {
+    "conv2d": f"(Tensor x, Tensor weight, Tensor? bias, {_WINDOW}) -> Tensor",
+    "conv2d_input_gradient": f"(Tensor grad, Tensor weight, SymInt[] size, {_WINDOW}) -> Tensor",
+    "conv2d_weight_gradient": f"(Tensor grad, Tensor x, SymInt[] kernel, {_WINDOW}) -> Tensor",
+    "pool2d": f"(Tensor x, {_WINDOWS}, bool keep, str op) -> (Tensor, Tensor)",
+    "pool2d_input_gradient": (
+        f"(Tensor grad, Tensor? x, Tensor? indices, SymInt[] size, {_WINDOWS}, str op) -> Tensor"
+    ),
+}
+
+
+def _window(geometry: ConvGeometry) -> tuple[Any, ...]:
+    return geometry.stride, geometry.padding, geometry.dilation, geometry.groups
+
+
+def _conv_geometry(kernel: Any, window: Sequence[Any]) -> ConvGeometry:
+    stride, padding, dilation, groups = window
+    return ConvGeometry(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), groups)
+
+
+def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    *window, handle = rest
+    return _conv(handle).forward(x, weight, bias, _conv_geometry(weight.shape[2:], window))
+
+
+def _conv2d_shape(x: Tensor, weight: Tensor, _: Tensor | None, *rest: Any) -> Tensor:
+    *window, _op = rest
+    geometry = _conv_geometry(weight.shape[2:], window)
+    size = geometry.output_size((x.shape[2], x.shape[3]))
+    return x.new_empty(x.shape[0], weight.shape[0], *size)
+
+
+def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, weight = ctx.saved_tensors
+    needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+    return (
+        _RUNNER.conv2d_input_gradient(grad, weight, ctx.size, *ctx.rest) if needs_x else None,
+        _RUNNER.conv2d_weight_gradient(grad, x, ctx.kernel, *ctx.rest) if needs_weight else None,
+        grad.sum(dim=(0, 2, 3)) if needs_bias else None,
+        *[None] * len(ctx.rest),
+    )
+
+
+def _keep_conv2d(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
+    x, weight, _bias, *ctx.rest = inputs
+    ctx.size, ctx.kernel = x.shape[2:], weight.shape[2:]
+    needs_x, needs_weight, *_ = ctx.needs_input_grad
+    # Each gradient needs the other argument.
+    ctx.save_for_backward(x if needs_weight else None, weight if needs_x else None)
+
+
+def _input_gradient(grad: Tensor, weight: Tensor, size: Any, *rest: Any) -> Tensor:
+    *window, handle = rest
+    geometry = _conv_geometry(weight.shape[2:], window)
+    return _conv(handle).input_gradient(grad, weight, tuple(size), geometry)
+
+
+def _input_gradient_shape(grad: Tensor, weight: Tensor, size: Any, *rest: Any) -> Tensor:
+    return grad.new_empty(grad.shape[0], weight.shape[1] * rest[3], *size)
+
+
+def _input_gradient_backward(ctx: Any, wanted: Tensor) -> tuple[Any, ...]:
+    # ⟨wanted, convᵀ(grad, weight)⟩ = ⟨conv(wanted, weight), grad⟩
+    grad, weight = ctx.saved_tensors
+    needs_grad, needs_weight, *_ = ctx.needs_input_grad
+    return (
+        _RUNNER.conv2d(wanted, weight, None, *ctx.rest) if needs_grad else None,
+        _RUNNER.conv2d_weight_gradient(grad, wanted, ctx.kernel, *ctx.rest)
+        if needs_weight
+        else None,
+        None,
+        *[None] * len(ctx.rest),
+    )
+
+
+def _keep_input_gradient(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
+    grad, weight, _size, *ctx.rest = inputs
+    ctx.kernel = weight.shape[2:]
+    ctx.save_for_backward(grad, weight)
+
+
+def _weight_gradient(grad: Tensor, x: Tensor, kernel: Any, *rest: Any) -> Tensor:
+    *window, handle = rest
+    return _conv(handle).weight_gradient(grad, x, _conv_geometry(kernel, window))
+
+
+def _weight_gradient_shape(grad: Tensor, x: Tensor, kernel: Any, *rest: Any) -> Tensor:
+    return grad.new_empty(grad.shape[1], x.shape[1] // rest[3], *kernel)
+
+
+def _weight_gradient_backward(ctx: Any, wanted: Tensor) -> tuple[Any, ...]:
+    # ⟨wanted, ∂conv(x, ·)ᵀ(grad)⟩ = ⟨conv(x, wanted), grad⟩
+    grad, x = ctx.saved_tensors
+    needs_grad, needs_x, *_ = ctx.needs_input_grad
+    return (
+        _RUNNER.conv2d(x, wanted, None, *ctx.rest) if needs_grad else None,
+        _RUNNER.conv2d_input_gradient(grad, wanted, x.shape[2:], *ctx.rest) if needs_x else None,
+        None,
+        *[None] * len(ctx.rest),
+    )
+
+
+def _keep_weight_gradient(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
+    grad, x, _kernel, *ctx.rest = inputs
+    ctx.save_for_backward(grad, x)
+
+
+def _pool_geometry(windows: Sequence[Any]) -> PoolGeometry:
+    kernel, stride, padding, ceil_mode, count_include_pad, output = windows
+    sizes = (tuple(kernel), tuple(stride), tuple(padding))
+    adaptive = None if output is None else tuple(output)
+    return PoolGeometry(*sizes, ceil_mode, count_include_pad, adaptive)
+
+
+def _pool2d(x: Tensor, mode: str, *rest: Any) -> tuple[Tensor, Tensor]:
+    *windows, keep, handle = rest
+    op, geometry = _pool(handle), _pool_geometry(windows)
+    if keep and op.indices(mode, geometry):
+        return op.forward_with_indices(x, mode, geometry)
+    return op.forward(x, mode, geometry), x.new_empty(0, dtype=torch.uint8)
+
+
+def _pool2d_shape(x: Tensor, mode: str, *rest: Any) -> tuple[Tensor, Tensor]:
+    *windows, keep, handle = rest
+    geometry = _pool_geometry(windows)
+    y = x.new_empty(*x.shape[:2], *geometry.output_size((x.shape[2], x.shape[3])))
+    kind = _pool(handle).indices(mode, geometry) if keep else None
+    indices = x.new_empty(0, dtype=torch.uint8) if kind is None else y.to(getattr(torch, kind))
+    return y, indices
+
+
+def _pool2d_backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
+    x, indices = ctx.saved_tensors
+    *windows, _, handle = ctx.rest
+    found = _RUNNER.pool2d_input_gradient(grad, x, indices, ctx.size, *windows, handle)
+    return (found, *[None] * len(ctx.rest))
+
+
+def _keep_pool2d(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, *ctx.rest = inputs
+    ctx.size = x.shape[2:]
+    mode, *windows, keep, handle = ctx.rest
+    indexed = keep and _pool(handle).indices(mode, _pool_geometry(windows))
+    ctx.save_for_backward(None if indexed or mode == "avg" else x, output[1] if indexed else None)
+
+
+def _pool_gradient(
+    grad: Tensor, x: Tensor | None, indices: Tensor | None, size: Any, mode: str, *rest: Any
+) -> Tensor:
+    *windows, handle = rest
+    geometry = _pool_geometry(windows)
+    return _pool(handle).input_gradient(grad, x, indices, tuple(size), mode, geometry)
+
+
+def _pool_gradient_shape(grad: Tensor, _x: Any, _indices: Any, size: Any, *_: Any) -> Tensor:
+    return grad.new_empty(*grad.shape[:2], *size)
+
+
+def _no_second_derivative(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    raise NotImplementedError("the gradient of pooling can be differentiated with op='native' only")
+
+
+_LIBRARY: Any = torch.library.Library("runner", "DEF")  # type: ignore[no-untyped-call]  # torch's
+_COMPUTED: dict[str, tuple[Any, ...]] = {
+    "conv2d": (_conv2d, _conv2d_shape, _conv2d_backward, _keep_conv2d),
+    "conv2d_input_gradient": (
+        _input_gradient, _input_gradient_shape, _input_gradient_backward, _keep_input_gradient,
+    ),
+    "conv2d_weight_gradient": (
+        _weight_gradient, _weight_gradient_shape, _weight_gradient_backward, _keep_weight_gradient,
+    ),
+    "pool2d": (_pool2d, _pool2d_shape, _pool2d_backward, _keep_pool2d),
+    "pool2d_input_gradient": (_pool_gradient, _pool_gradient_shape, _no_second_derivative, None),
+}  # fmt: skip
+for _name, (_compute, _shape, _backward, _keep) in _COMPUTED.items():
+    _LIBRARY.define(_name + _SCHEMAS[_name])
+    _LIBRARY.impl(_name, _compute, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"runner::{_name}", _shape, lib=_LIBRARY)
+    torch.library.register_autograd(
+        f"runner::{_name}", _backward, setup_context=_keep, lib=_LIBRARY
+    )

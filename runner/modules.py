@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from runner import autograd
 from runner.geometry import ConvGeometry, PoolGeometry
-from runner.ops import conv_op, pool_op
+from runner.ops import Auto, conv_op, pool_op
 from runner.weights import Initializer, Kernels
 
 
@@ -32,13 +32,14 @@ class Conv2d(nn.Module):
         flip: bool,
         op: str,
         trainable: bool,
+        auto: Auto | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=trainable)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=trainable)
         self.geometry, self.pad_mode, self.flip = geometry, pad_mode, flip
         self.op = op
-        self._op = conv_op(op)
+        self._op = conv_op(op, auto)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve n × c_in × h × w to n × c_out × oh × ow."""
@@ -58,10 +59,12 @@ class Conv2d(nn.Module):
 class Pool2d(nn.Module):
     """Pools its input with the chosen operator."""
 
-    def __init__(self, mode: str, geometry: PoolGeometry, op: str) -> None:
+    def __init__(
+        self, mode: str, geometry: PoolGeometry, op: str, auto: Auto | None = None
+    ) -> None:
         super().__init__()
         self.mode, self.geometry, self.op = mode, geometry, op
-        self._op = pool_op(op)
+        self._op = pool_op(op, auto)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool n × c × h × w to n × c × oh × ow."""

@@ -43,6 +43,8 @@ ONLY = {
     "google_crc32c": ["runner.tracking"],
     "numba": ["runner.ops"],
     "triton": ["runner.ops"],
+    "cv2": ["runner.tasks"],
+    "scipy": ["runner.tasks"],
     "rich": ["runner.terminal"],
     "matplotlib": ["runner.tracking"],
     "sklearn": ["runner.data"],

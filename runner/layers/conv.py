@@ -159,12 +159,12 @@ class Conv(Layer):
         copies = self.pad_mode != "zeros" and any(geometry.padding)
         padded = x.channels * (x.height + top + bottom) * (x.width + left + right)
         out = self.output_shape(x)
-        return padded * copies + conv_op(self.operator(ops)).workspace(x, out, geometry)
+        return padded * copies + conv_op(self.operator(ops), ops.auto).workspace(x, out, geometry)
 
     def scratch(self, x: AnyShape, ops: Ops) -> int:
         """The operator's."""
         x = maps(x, "conv")
-        op = conv_op(self.operator(ops))
+        op = conv_op(self.operator(ops), ops.auto)
         return op.scratch(x, self.output_shape(x), self.geometry(x))
 
     def field(self, x: AnyShape, field: Field) -> Field:
@@ -179,7 +179,7 @@ class Conv(Layer):
     def unsupported(self, x: AnyShape, ops: Ops, dtype: str, device: str) -> list[str]:
         """The operator's reasons."""
         geometry = self.geometry(maps(x, "conv"))
-        return conv_op(self.operator(ops)).unsupported(geometry, dtype, device)
+        return conv_op(self.operator(ops), ops.auto).unsupported(geometry, dtype, device)
 
     @property
     def has_bias(self) -> bool:
@@ -209,5 +209,6 @@ class Conv(Layer):
             pad_mode=self.pad_mode,
             flip=self.mode == "convolution",
             op=self.operator(ops),
+            auto=ops.auto,
             trainable=self.trainable,
         )

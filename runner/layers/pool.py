@@ -135,7 +135,9 @@ class Pool(Layer):
     def workspace(self, x: AnyShape, ops: Ops) -> int:
         """What the operator allocates."""
         x = maps(x, "pool")
-        return pool_op(self.operator(ops)).workspace(x, self.output_shape(x), self.geometry(x))
+        return pool_op(self.operator(ops), ops.auto).workspace(
+            x, self.output_shape(x), self.geometry(x)
+        )
 
     def operator(self, ops: Ops) -> str:
         """The layer's own choice, or the stack's."""
@@ -144,10 +146,11 @@ class Pool(Layer):
     def unsupported(self, x: AnyShape, ops: Ops, dtype: str, device: str) -> list[str]:
         """The operator's reasons."""
         geometry = self.geometry(maps(x, "pool"))
-        return pool_op(self.operator(ops)).unsupported(geometry, self.mode, dtype, device)
+        return pool_op(self.operator(ops), ops.auto).unsupported(geometry, self.mode, dtype, device)
 
     def build(self, x: AnyShape, ops: Ops, generator: torch.Generator) -> nn.Module:
         """A `runner.modules.Pool2d`."""
         from runner import modules
 
-        return modules.Pool2d(self.mode, self.geometry(maps(x, "pool")), self.operator(ops))
+        geometry = self.geometry(maps(x, "pool"))
+        return modules.Pool2d(self.mode, geometry, self.operator(ops), ops.auto)

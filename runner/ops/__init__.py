@@ -3,20 +3,22 @@
 An operator is named after its algorithm. Its file defines a `ConvOp`, a `PoolOp`, or both. Input
 arrives valid and resolved: zero padding only, integers, shapes that fit; the plan of a stack, or
 `runner.functional`, sees to that. Importing an operator's file doesn't import torch, so that a plan
-can ask what it supports; the computation may.
+can ask what it supports; the computation may. `runner.autograd` makes them differentiable.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, NoReturn, Self, TypeVar
 
 from pydantic import AfterValidator
+from pydantic import Field as Limited
 
 from runner import menu
 from runner.config.errors import did_you_mean, problem
 from runner.config.spec import Spec, refuse
-from runner.geometry import ConvGeometry, PoolGeometry, Shape
+from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,27 +37,75 @@ OpName = Annotated[str, AfterValidator(_known)]
 """The name of an operator implementation."""
 
 
+class Auto(Spec):
+    """How `auto` chooses.
+
+    Attributes:
+        allow: the operators it may take; null for all but `loops`.
+        accuracy: the largest ‖e‖ / ‖reference‖ that an operator may have in float32, by its gate.
+            In other types every operator that is as good as plain summation is allowed.
+        measure_from: multiply-adds of a call from which on candidates are timed, once per case;
+            below, a rule decides.
+    """
+
+    allow: tuple[OpName, ...] | None = None
+    accuracy: Annotated[float, Limited(gt=0)] = 2e-6
+    measure_from: Annotated[int, Limited(ge=0)] = 1_000_000
+
+
 class Ops(Spec):
     """Which operators compute a stack.
 
     Attributes:
         conv: for convolution layers.
         pool: for pooling layers.
+        auto: how `auto` chooses, where it is one of them.
     """
 
     conv: OpName = "native"
     pool: OpName = "native"
+    auto: Auto = Auto()
 
 
-class ConvOp(ABC):
-    """A way to compute two-dimensional cross-correlation.
+class Gate(NamedTuple):
+    """How far from float64 `loops` an operator may be, e being the difference.
 
     Attributes:
-        own_gradient: autograd differentiates `forward` by itself, and the two gradient methods
-            are never called.
+        relative: of ‖e‖ / ‖reference‖.
+        largest: of max|e| / max|reference|; one wrong pixel barely moves the other.
     """
 
-    own_gradient = False
+    relative: float
+    largest: float
+
+
+class Operator:
+    """What convolutions and poolings have in common.
+
+    Attributes:
+        handle: its name on the menu, where that alone makes it; torch's dispatcher passes this.
+        own_gradient: autograd differentiates `forward` by itself, and the gradient methods are
+            called only by name.
+        gates: the largest errors by type of number, three to five times what was measured.
+    """
+
+    handle: str = ""
+    own_gradient: ClassVar[bool] = False
+    gates: ClassVar[dict[str, Gate]] = {
+        "float64": Gate(1e-12, 1e-12),
+        "float32": Gate(1e-6, 2e-6),
+        "bfloat16": Gate(1e-2, 2e-2),
+        "float16": Gate(2e-3, 4e-3),
+    }
+
+    @classmethod
+    def made(cls, auto: Auto) -> Self:  # noqa: ARG003  # most have nothing to choose
+        """An operator; `auto` alone looks at how it shall choose."""
+        return cls()
+
+
+class ConvOp(Operator, ABC):
+    """A way to compute two-dimensional cross-correlation and its two gradients."""
 
     def unsupported(self, geometry: ConvGeometry, dtype: str, device: str) -> list[str]:
         """Why this operator can't compute this case; empty when it can."""
@@ -69,6 +119,13 @@ class ConvOp(ABC):
         """Numbers held per example only while computing, freed before the next layer."""
         return 0
 
+    def estimate(self, x: Shape, y: Shape, geometry: ConvGeometry) -> float:
+        """About how many seconds one core takes per example, forward.
+
+        `auto` doesn't try what can't win; 0 says that nothing is known, so that it is tried.
+        """
+        return 0
+
     @abstractmethod
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
@@ -76,36 +133,47 @@ class ConvOp(ABC):
         """Cross-correlate.
 
         Args:
-            x: n × c_in × h × w.
+            x: n × c_in × h × w, of any strides.
             weight: c_out × c_in / groups × kh × kw.
             bias: c_out, or None.
             geometry: the window; its padding is filled with zeros.
 
         Returns:
-            n × c_out × oh × ow.
+            n × c_out × oh × ow, a new tensor.
         """
 
+    @abstractmethod
     def input_gradient(
-        self, grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry
+        self, grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeometry
     ) -> Tensor:
-        """The gradient with respect to `x`, given the one with respect to the output."""
-        raise NotImplementedError
+        """The gradient with respect to the input.
 
-    def weight_gradient(
-        self, grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry
-    ) -> Tensor:
-        """The gradient with respect to `weight`, given the one with respect to the output."""
-        raise NotImplementedError
+        Args:
+            grad: n × c_out × oh × ow, the gradient with respect to the output.
+            weight: c_out × c_in / groups × kh × kw.
+            size: h and w of the input; the windows may leave some of its end out.
+            geometry: the window.
+
+        Returns:
+            n × c_in × h × w.
+        """
+
+    @abstractmethod
+    def weight_gradient(self, grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
+        """The gradient with respect to the weight.
+
+        Args:
+            grad: n × c_out × oh × ow, the gradient with respect to the output.
+            x: n × c_in × h × w.
+            geometry: the window.
+
+        Returns:
+            c_out × c_in / groups × kh × kw.
+        """
 
 
-class PoolOp(ABC):
-    """A way to compute two-dimensional pooling.
-
-    Attributes:
-        own_gradient: autograd differentiates `forward` by itself.
-    """
-
-    own_gradient = False
+class PoolOp(Operator, ABC):
+    """A way to compute two-dimensional pooling and its gradient."""
 
     def unsupported(self, geometry: PoolGeometry, mode: str, dtype: str, device: str) -> list[str]:
         """Why this operator can't compute this case; empty when it can."""
@@ -115,42 +183,96 @@ class PoolOp(ABC):
         """Numbers held besides input and output, per example."""
         return 0
 
+    def estimate(self, x: Shape, y: Shape, geometry: PoolGeometry) -> float:
+        """About how many seconds one core takes per example, forward; 0 for unknown."""
+        return 0
+
+    def indices(self, mode: str, geometry: PoolGeometry) -> str | None:
+        """The type of the indices that `forward_with_indices` gives, if the gradient needs any."""
+        return None
+
     @abstractmethod
     def forward(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
         """Pool every channel separately.
 
         Args:
-            x: n × c × h × w.
+            x: n × c × h × w, of any strides.
             mode: ``max``, ``avg`` or ``min``.
             geometry: the windows.
 
         Returns:
-            n × c × oh × ow.
+            n × c × oh × ow, a new tensor.
         """
 
-    def input_gradient(self, grad: Tensor, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
-        """The gradient with respect to `x`; the first of equal extremes gets all of it."""
+    def forward_with_indices(
+        self, x: Tensor, mode: str, geometry: PoolGeometry
+    ) -> tuple[Tensor, Tensor]:
+        """Pool, and say where in its window each extreme was found, for the gradient.
+
+        Called only where `indices` names a type.
+
+        Returns:
+            The output, and indices of its shape whose meaning is the operator's own.
+        """
         raise NotImplementedError
 
+    @abstractmethod
+    def input_gradient(
+        self,
+        grad: Tensor,
+        x: Tensor | None,
+        indices: Tensor | None,
+        size: Pair,
+        mode: str,
+        geometry: PoolGeometry,
+    ) -> Tensor:
+        """The gradient with respect to the input; the first of equal extremes gets all of it.
 
-def conv_op(name: str) -> ConvOp:
+        Args:
+            grad: n × c × oh × ow, the gradient with respect to the output.
+            x: n × c × h × w; None for averages, and where there are indices.
+            indices: those of `forward_with_indices`, if it gives any.
+            size: h and w of the input.
+            mode: ``max``, ``avg`` or ``min``.
+            geometry: the windows.
+
+        Returns:
+            n × c × h × w.
+        """
+
+
+T = TypeVar("T", bound=Operator)
+
+
+def conv_op(name: str, auto: Auto | None = None) -> ConvOp:
     """The convolution of an operator implementation.
 
-    Raises:
-        ConfigError: it has none; the answer lists those that do.
-    """
-    found = menu.find(PACKAGE, name, ConvOp)  # type: ignore[type-abstract]  # a contract
-    return found() if found else _lacks(name, "convolution", ConvOp)
-
-
-def pool_op(name: str) -> PoolOp:
-    """The pooling of an operator implementation.
+    Args:
+        name: of the implementation.
+        auto: how `auto` chooses.
 
     Raises:
         ConfigError: it has none; the answer lists those that do.
     """
-    found = menu.find(PACKAGE, name, PoolOp)  # type: ignore[type-abstract]  # a contract
-    return found() if found else _lacks(name, "pooling", PoolOp)
+    return _made(name, ConvOp, auto) or _lacks(name, "convolution", ConvOp)  # type: ignore[type-abstract]  # a contract
+
+
+def pool_op(name: str, auto: Auto | None = None) -> PoolOp:
+    """The pooling of an operator implementation; as `conv_op`."""
+    return _made(name, PoolOp, auto) or _lacks(name, "pooling", PoolOp)  # type: ignore[type-abstract]  # as above
+
+
+def _made(name: str, contract: type[T], auto: Auto | None) -> T | None:
+    found = menu.find(PACKAGE, name, contract)
+    return None if found is None else _one(found, name, auto or Auto())  # type: ignore[arg-type]  # a class is hashable
+
+
+@cache
+def _one(kind: type[T], name: str, auto: Auto) -> T:
+    operator = kind.made(auto)
+    if auto == Auto():
+        operator.handle = name
+    return operator
 
 
 def _lacks(name: str, what: str, contract: type) -> NoReturn:

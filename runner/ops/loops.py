@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from runner.geometry import ConvGeometry, PoolGeometry, Shape
+from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape
 from runner.ops import ConvOp, PoolOp
 
 if TYPE_CHECKING:
@@ -47,25 +47,25 @@ class LoopsConv(ConvOp):
         return y if bias is None else y + bias[:, None, None]
 
     def input_gradient(
-        self, grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry
+        self, grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeometry
     ) -> Tensor:
         """Each output hands its gradient back to its window, weighted by the kernel."""
-        padded = _pad(x.new_zeros(x.shape), geometry)
-        for inputs, outputs in _groups(x.shape[1], weight.shape[0], geometry.groups):
+        c_in, (h, w) = weight.shape[1] * geometry.groups, size
+        padded = _pad(grad.new_zeros(grad.shape[0], c_in, h, w), geometry)
+        for inputs, outputs in _groups(c_in, weight.shape[0], geometry.groups):
             kernel = weight[outputs]
             for i, j, (rows, columns) in _windows(grad.shape[2], grad.shape[3], geometry):
                 share = grad[:, outputs, i, j, None, None, None]
                 padded[:, inputs, rows, columns] += (share * kernel).sum(dim=1)
         top, _, left, _ = geometry.padding
-        return padded[:, :, top : top + x.shape[2], left : left + x.shape[3]].clone()
+        return padded[:, :, top : top + h, left : left + w].clone()
 
-    def weight_gradient(
-        self, grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry
-    ) -> Tensor:
+    def weight_gradient(self, grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
         """Each window adds itself to the kernel's gradient, weighted by its output's."""
-        found = weight.new_zeros(weight.shape)
+        c_in, c_out = x.shape[1], grad.shape[1]
+        found = grad.new_zeros(c_out, c_in // geometry.groups, *geometry.kernel)
         padded = _pad(x, geometry)
-        for inputs, outputs in _groups(x.shape[1], weight.shape[0], geometry.groups):
+        for inputs, outputs in _groups(c_in, c_out, geometry.groups):
             for i, j, (rows, columns) in _windows(grad.shape[2], grad.shape[3], geometry):
                 window = padded[:, None, inputs, rows, columns]
                 share = grad[:, outputs, i, j, None, None, None]
@@ -90,14 +90,23 @@ class LoopsPool(PoolOp):
                 y[:, :, i, j] = window.amax(dim=2) if mode == "max" else window.amin(dim=2)
         return y
 
-    def input_gradient(self, grad: Tensor, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
+    def input_gradient(
+        self,
+        grad: Tensor,
+        x: Tensor | None,
+        indices: Tensor | None,
+        size: Pair,
+        mode: str,
+        geometry: PoolGeometry,
+    ) -> Tensor:
         """An average shares its gradient out evenly; an extreme gives it to where it was found."""
-        found = x.new_zeros(x.shape)
-        for i, j, (rows, columns), count in _pool_windows((x.shape[2], x.shape[3]), geometry):
-            window, share = x[:, :, rows, columns], grad[:, :, i, j, None]
-            if mode == "avg":
+        found = grad.new_zeros(*grad.shape[:2], *size)
+        for i, j, (rows, columns), count in _pool_windows(size, geometry):
+            share = grad[:, :, i, j, None]
+            if x is None:
                 found[:, :, rows, columns] += (share / count)[..., None]
                 continue
+            window = x[:, :, rows, columns]
             flat = window.flatten(2)
             winner = (flat.max(dim=2) if mode == "max" else flat.min(dim=2)).indices[..., None]
             back = flat.new_zeros(flat.shape).scatter(2, winner, share)

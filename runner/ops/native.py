@@ -6,9 +6,9 @@ asked for, the input is padded first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from runner.geometry import ConvGeometry, PoolGeometry, Shape
+from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape
 from runner.ops import ConvOp, PoolOp
 
 if TYPE_CHECKING:
@@ -37,13 +37,54 @@ class NativeConv(ConvOp):
         """One call, after padding by hand where the padding is uneven."""
         import torch.nn.functional as F
 
-        top, bottom, left, right = geometry.padding
-        padding = (top, left)
-        if top != bottom or left != right:
-            x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+        x, padding = _padded(x, geometry)
         return F.conv2d(
             x, weight, bias, geometry.stride, padding, geometry.dilation, geometry.groups
         )
+
+    def input_gradient(
+        self, grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeometry
+    ) -> Tensor:
+        """Torch's own, cut out of the padded input where the padding is uneven."""
+        import torch
+
+        # Only the shape counts; nothing of the size of an image is allocated for it.
+        c_in = weight.shape[1] * geometry.groups
+        x = grad.new_empty(1).expand(grad.shape[0], c_in, *size)
+        x, padding = _padded(x, geometry)
+        wanted = (True, False, False)
+        window = (geometry.stride, padding, geometry.dilation, False, (0, 0), geometry.groups)
+        found: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, None, *window, wanted)[
+            0
+        ]
+        if x.shape[2:] == size:
+            return found
+        top, _, left, _ = geometry.padding
+        return found[:, :, top : top + size[0], left : left + size[1]].contiguous()
+
+    def weight_gradient(self, grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
+        """Torch's own, on the padded input where the padding is uneven."""
+        import torch
+
+        shape = (grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel)
+        weight = grad.new_empty(1).expand(shape)
+        x, padding = _padded(x, geometry)
+        wanted = (False, True, False)
+        window = (geometry.stride, padding, geometry.dilation, False, (0, 0), geometry.groups)
+        found: Tensor = torch.ops.aten.convolution_backward(grad, x, weight, None, *window, wanted)[
+            1
+        ]
+        return found
+
+
+def _padded(x: Tensor, geometry: ConvGeometry) -> tuple[Tensor, Pair]:
+    """The input, padded by hand where the padding is uneven, and what is left for torch to pad."""
+    import torch.nn.functional as F
+
+    top, bottom, left, right = geometry.padding
+    if (top, left) == (bottom, right):
+        return x, (top, left)
+    return F.pad(x, (left, right, top, bottom)), (0, 0)
 
 
 class NativePool(PoolOp):
@@ -58,46 +99,107 @@ class NativePool(PoolOp):
         (kh, kw), (sh, sw) = geometry.kernel, geometry.stride
         return x.channels * ((y.height - 1) * sh + kh) * ((y.width - 1) * sw + kw)
 
+    def indices(self, mode: str, geometry: PoolGeometry) -> str | None:
+        """Torch's, of the extreme's place in the padded input."""
+        return None if mode == "avg" else "int64"
+
     def forward(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
         """One call; a minimum is the negated maximum of the negated input."""
-        if mode == "min":
-            return -self._pool(-x, "max", geometry)
-        return self._pool(x, mode, geometry)
-
-    def _pool(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
         import torch.nn.functional as F
 
+        if mode != "avg":
+            return self.forward_with_indices(x, mode, geometry)[0]
         if geometry.output is not None:
-            adaptive = F.adaptive_max_pool2d if mode == "max" else F.adaptive_avg_pool2d
-            return adaptive(x, geometry.output)
-        if not _torch_pads(geometry):
-            return self._pad_and_pool(x, mode, geometry)
+            return F.adaptive_avg_pool2d(x, geometry.output)
         kernel, stride, (top, _, left, _) = geometry.kernel, geometry.stride, geometry.padding
-        if mode == "max":
-            return F.max_pool2d(x, kernel, stride, (top, left), ceil_mode=geometry.ceil_mode)
-        return F.avg_pool2d(
-            x, kernel, stride, (top, left), geometry.ceil_mode, geometry.count_include_pad
-        )
-
-    def _pad_and_pool(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
-        import torch.nn.functional as F
-
-        h, w = x.shape[2], x.shape[3]
-        oh, ow = geometry.output_size((h, w))
-        (kh, kw), (sh, sw), (top, _, left, _) = geometry.kernel, geometry.stride, geometry.padding
-        # Exactly what the windows need at the end; negative cuts off rows that no window reaches.
-        sides = (left, (ow - 1) * sw + kw - left - w, top, (oh - 1) * sh + kh - top - h)
-        if mode == "max":
-            return F.max_pool2d(F.pad(x, sides, value=-float("inf")), (kh, kw), (sh, sw))
+        if _torch_pads(geometry):
+            ceil, count = geometry.ceil_mode, geometry.count_include_pad
+            return F.avg_pool2d(x, kernel, stride, (top, left), ceil, count)
+        size = (x.shape[2], x.shape[3])
         # Sums of half-precision numbers can exceed what half precision holds.
         wide = x.float() if x.element_size() < 4 else x
-        sums = F.avg_pool2d(F.pad(wide, sides), (kh, kw), (sh, sw), divisor_override=1)
-        rows = wide.new_tensor([count for _, _, count in geometry.windows((h, w), 0)])
-        columns = wide.new_tensor([count for _, _, count in geometry.windows((h, w), 1)])
-        return (sums / (rows[:, None] * columns)).to(x.dtype)
+        sums = F.avg_pool2d(F.pad(wide, _sides(size, geometry)), kernel, stride, divisor_override=1)
+        return (sums / _counts(wide, size, geometry)).to(x.dtype)
+
+    def forward_with_indices(
+        self, x: Tensor, mode: str, geometry: PoolGeometry
+    ) -> tuple[Tensor, Tensor]:
+        """One call; a minimum is the negated maximum of the negated input."""
+        import torch.nn.functional as F
+
+        if mode == "min":
+            y, indices = self.forward_with_indices(-x, "max", geometry)
+            return -y, indices
+        if geometry.output is not None:
+            return F.adaptive_max_pool2d_with_indices(x, geometry.output)
+        kernel, stride, (top, _, left, _) = geometry.kernel, geometry.stride, geometry.padding
+        if _torch_pads(geometry):
+            ceil = geometry.ceil_mode
+            return F.max_pool2d_with_indices(x, kernel, stride, (top, left), ceil_mode=ceil)
+        sides = _sides((x.shape[2], x.shape[3]), geometry)
+        return F.max_pool2d_with_indices(F.pad(x, sides, value=-float("inf")), kernel, stride)
+
+    def input_gradient(
+        self,
+        grad: Tensor,
+        x: Tensor | None,
+        indices: Tensor | None,
+        size: Pair,
+        mode: str,
+        geometry: PoolGeometry,
+    ) -> Tensor:
+        """Torch's own, cut out of the padded input where torch can't pad."""
+        import torch
+
+        aten: Any = torch.ops.aten  # torch leaves its operators untyped
+        kernel, stride = geometry.kernel, geometry.stride
+        found: Tensor
+        left, right, top, bottom = 0, 0, 0, 0
+        padding, ceil, pads = geometry.padding[::2], geometry.ceil_mode, _torch_pads(geometry)
+        if geometry.output is None and not pads:
+            (left, right, top, bottom), padding, ceil = _sides(size, geometry), (0, 0), False
+        h, w = size[0] + top + bottom, size[1] + left + right
+        # Only its shape counts.
+        like = grad.new_empty(1).expand(*grad.shape[:2], h, w)
+        if mode != "avg":
+            if geometry.output is not None:
+                found = aten.adaptive_max_pool2d_backward(grad, like, indices)
+                return found
+            found = aten.max_pool2d_with_indices_backward(
+                grad.contiguous(), like, kernel, stride, padding, (1, 1), ceil, indices
+            )
+        elif geometry.output is not None:
+            found = aten._adaptive_avg_pool2d_backward(grad, like)
+        else:
+            count, divisor = geometry.count_include_pad, None
+            if not pads:
+                grad, divisor = grad / _counts(grad, size, geometry), 1
+            found = aten.avg_pool2d_backward(
+                grad, like, kernel, stride, padding, ceil, count, divisor
+            )
+        if (h, w) == tuple(size):
+            return found
+        # Negative sides cut off what no window reaches: there the gradient is zero.
+        return torch.nn.functional.pad(found, (-left, -right, -top, -bottom))
 
 
 def _torch_pads(geometry: PoolGeometry) -> bool:
     """Whether torch's own pooling can pad like this: evenly, and by at most half a window."""
     (kh, kw), (top, bottom, left, right) = geometry.kernel, geometry.padding
     return (top, left) == (bottom, right) and 2 * top <= kh and 2 * left <= kw
+
+
+def _sides(size: Pair, geometry: PoolGeometry) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom: exactly what the windows need; negative where they leave a rest."""
+    oh, ow = geometry.output_size(size)
+    (kh, kw), (sh, sw), (top, _, left, _) = geometry.kernel, geometry.stride, geometry.padding
+    down, across = (oh - 1) * sh + kh - top - size[0], (ow - 1) * sw + kw - left - size[1]
+    return left, across, top, down
+
+
+def _counts(like: Tensor, size: Pair, geometry: PoolGeometry) -> Tensor:
+    """What each average divides by: oh × ow."""
+    rows, columns = (
+        like.new_tensor([count for _, _, count in geometry.windows(size, axis)]) for axis in (0, 1)
+    )
+    return rows[:, None] * columns

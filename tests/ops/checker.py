@@ -25,8 +25,9 @@ GATES = {"float64": (1e-12, 1e-12), "float32": (1e-6, 2e-6), "bfloat16": (1e-2, 
 OWN_GATES = {
     ("im2col", "float32"): (1.5e-6, 3e-6),
     ("fft", "float32"): (2e-6, 2e-6),
+    ("winograd_2x2", "float32"): (2e-6, 3e-6),
     ("winograd", "float32"): (1.5e-5, 6e-5),
-    ("auto", "float32"): (1.5e-5, 6e-5),
+    ("auto", "float32"): (2e-6, 3e-6),
 }
 
 TRANSFORMED = {"fft", "winograd", "auto"}

@@ -126,23 +126,23 @@ class WorksInPlace(LoopsConv):
 
 
 class InputGradientUnflipped(LoopsConv):
-    def input_gradient(self, grad, x, weight, geometry):
-        return super().input_gradient(grad, x, weight.flip(2, 3), geometry)
+    def input_gradient(self, grad, weight, size, geometry):
+        return super().input_gradient(grad, weight.flip(2, 3), size, geometry)
 
 
 class InputGradientSlightlyOff(LoopsConv):
-    def input_gradient(self, grad, x, weight, geometry):
-        return super().input_gradient(grad, x, weight, geometry) * (1 + 1e-4)
+    def input_gradient(self, grad, weight, size, geometry):
+        return super().input_gradient(grad, weight, size, geometry) * (1 + 1e-4)
 
 
 class WeightGradientForgetsBatch(LoopsConv):
-    def weight_gradient(self, grad, x, weight, geometry):
-        return super().weight_gradient(grad[:1], x[:1], weight, geometry)
+    def weight_gradient(self, grad, x, geometry):
+        return super().weight_gradient(grad[:1], x[:1], geometry)
 
 
 class WeightGradientTransposed(LoopsConv):
-    def weight_gradient(self, grad, x, weight, geometry):
-        found = super().weight_gradient(grad, x, weight, geometry)
+    def weight_gradient(self, grad, x, geometry):
+        found = super().weight_gradient(grad, x, geometry)
         return found.transpose(2, 3).reshape(found.shape)
 
 
@@ -322,19 +322,25 @@ class AdaptiveWindowsDontOverlap(LoopsPool):
 
 
 class LastWins(LoopsPool):
-    def input_gradient(self, grad, x, mode, geometry):
+    def input_gradient(self, grad, x, indices, size, mode, geometry):
         if mode == "avg" or any(geometry.padding) or geometry.ceil_mode or geometry.output:
-            return super().input_gradient(grad, x, mode, geometry)
+            return super().input_gradient(grad, x, indices, size, mode, geometry)
         (kh, kw), (sh, sw) = geometry.kernel, geometry.stride
         oh, ow = grad.shape[2:]
         seen = x[:, :, : (oh - 1) * sh + kh, : (ow - 1) * sw + kw]
-        back = super().input_gradient(grad.flip(2, 3), seen.flip(2, 3), mode, geometry).flip(2, 3)
+        back = (
+            super()
+            .input_gradient(
+                grad.flip(2, 3), seen.flip(2, 3), indices, tuple(seen.shape[2:]), mode, geometry
+            )
+            .flip(2, 3)
+        )
         return F.pad(back, (0, x.shape[3] - seen.shape[3], 0, x.shape[2] - seen.shape[2]))
 
 
 class ClippedGradient(LoopsPool):
-    def input_gradient(self, grad, x, mode, geometry):
-        return super().input_gradient(grad, x, mode, geometry).clamp(-1, 1)
+    def input_gradient(self, grad, x, indices, size, mode, geometry):
+        return super().input_gradient(grad, x, indices, size, mode, geometry).clamp(-1, 1)
 
 
 class HidesNan(LoopsPool):

@@ -1,0 +1,94 @@
+"""Loops compiled with Numba, and shared out among threads.
+
+Compiled functions release Python's lock and allocate nothing shared, so that plain threads run
+them side by side: as many as torch may use, from any thread, after a fork too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+from numba import njit
+from numba.core.caching import FunctionCache
+from numpy.typing import NDArray
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
+"""Sums may be reordered and fused, so that they vectorise; NaN and infinity keep their meaning."""
+
+
+class _Cache(FunctionCache):
+    """Numba's cache on disk; one that is damaged or can't be written is done without."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]  # Numba's
+        except Exception as error:
+            logger.warning("Numba's cache is damaged and will be written anew: %s", error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]  # as above
+        except Exception as error:
+            logger.warning("Numba's cache can't be written: %s", error)
+
+
+def compiled(function: F) -> F:
+    """Compile a function when it is first called with types it hasn't seen; cached on disk."""
+    dispatcher: Any = njit(nogil=True, error_model="numpy", fastmath=set(FASTMATH))(function)
+    try:
+        dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]  # Numba's
+    except RuntimeError:  # no folder can be written: compiled anew in every process
+        logger.warning("Numba finds no folder to cache compiled code in; see NUMBA_CACHE_DIR")
+    return dispatcher  # type: ignore[no-any-return]  # stands for the function
+
+
+def array(x: Tensor) -> NDArray[Any]:
+    """A CPU tensor as an array that shares its memory; only a tensor in another order is copied."""
+    found: NDArray[Any] = x.detach().contiguous().numpy()
+    return found
+
+
+def share(work: Callable[[int, int], Any], count: int, cost: float = float("inf")) -> None:
+    """Call ``work(start, stop)`` for parts of ``range(count)``, on the threads that torch may use.
+
+    Args:
+        work: computes a part and releases Python's lock; parts must not write to the same place.
+        count: how many pieces there are.
+        cost: of all pieces together, in microseconds on one core, roughly. Below some tens of
+            them, waking a thread takes longer than it saves.
+    """
+    parts = min(torch.get_num_threads(), count, max(int(cost / 50), 1) if cost < 1e9 else count)
+    if parts <= 1:
+        if count:
+            work(0, count)
+        return
+    bounds = [count * i // parts for i in range(parts + 1)]
+    pool = _pool(parts - 1)
+    others = [pool.submit(work, *bounds[i : i + 2]) for i in range(1, parts)]
+    try:
+        work(bounds[0], bounds[1])
+    finally:
+        for other in others:
+            other.result()
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Waiting threads; made anew after a fork, which only the forking thread survives."""
+    found = _pools.get(os.getpid())
+    if found is None or found._max_workers < threads:
+        found = _pools[os.getpid()] = ThreadPoolExecutor(threads, "runner")
+    return found
