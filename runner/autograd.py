@@ -135,7 +135,7 @@ def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     )
 
 
-def _keep_conv2d(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
+def _keep_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     x, weight, _bias, *ctx.rest = inputs
     ctx.size, ctx.kernel = x.shape[2:], weight.shape[2:]
     needs_x, needs_weight, *_ = ctx.needs_input_grad
@@ -167,7 +167,7 @@ def _input_gradient_backward(ctx: Any, wanted: Tensor) -> tuple[Any, ...]:
     )
 
 
-def _keep_input_gradient(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
+def _keep_input_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     grad, weight, _size, *ctx.rest = inputs
     ctx.kernel = weight.shape[2:]
     ctx.save_for_backward(grad, weight)
@@ -194,7 +194,7 @@ def _weight_gradient_backward(ctx: Any, wanted: Tensor) -> tuple[Any, ...]:
     )
 
 
-def _keep_weight_gradient(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
+def _keep_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     grad, x, _kernel, *ctx.rest = inputs
     ctx.save_for_backward(grad, x)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import problem
 from runner.geometry import AnyShape, Field, Pair, Shape, elements
+from runner.ops import Ops
+from runner.readable import readable_bytes, readable_count
 
 if TYPE_CHECKING:
     from runner.layers import Layer
@@ -163,7 +165,8 @@ class Plan:
             overhead: bytes that the task needs besides.
 
         Raises:
-            ConfigError: the largest layer, its numbers, and the fix.
+            ConfigError: the largest layer, its numbers, and the fix; where an operator takes the
+                memory and others don't, those.
         """
         loaded = 16 * max(images, self.batch) * elements(self.input)
         scratch = max((row.scratch for row in self.leaves()), default=0)
@@ -178,6 +181,7 @@ class Plan:
                 f"{readable_bytes(needed)}, most of it the task's own, for inputs of {self.input}",
                 "Use smaller sizes, or raise memory_limit_gib.",
             )
+        self._check_operators(needed, limit, factor)
         many = f" × batch {self.batch}" if self.batch > 1 else ""
         path, held, what = "data", "", f"{self.input} inputs"
         largest = max(self.leaves(), key=self.bytes, default=None)
@@ -192,6 +196,34 @@ class Plan:
             f"{readable_bytes(needed)}{kept}, most of it here ({held}{what}{many})",
             "Use smaller sizes, or raise memory_limit_gib.",
         )
+
+    def _check_operators(self, needed: int, limit: int, factor: int) -> None:
+        """Refuse an operator whose own memory is too much, if others can do with less."""
+        row = max(self.leaves(), key=self.operator_bytes, default=None)
+        if row is None or not row.op:
+            return
+        own = self.operator_bytes(row)
+        fitting = [
+            name
+            for name, layer in row.layer.operators(row.input, Ops(), self.dtype, "cpu")
+            if needed - factor * (own - self._held_bytes(layer, row.input)) <= limit
+        ]
+        if fitting:
+            raise problem(
+                f"{row.path}.ops",
+                f"an operator that fits into memory_limit_gib ({readable_bytes(limit)}): "
+                + ", ".join(fitting),
+                f"'{row.op}', which holds {readable_bytes(own)} besides input and output",
+                "Or use smaller sizes, or raise memory_limit_gib.",
+            )
+
+    def operator_bytes(self, row: Row) -> int:
+        """What a layer's operator holds besides input, output and parameters, for the batch."""
+        return ITEM_BYTES[self.dtype] * self.batch * (row.workspace + row.scratch)
+
+    def _held_bytes(self, layer: Layer, x: AnyShape) -> int:
+        numbers = layer.workspace(x, Ops()) + layer.scratch(x, Ops())
+        return ITEM_BYTES[self.dtype] * self.batch * numbers
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for plan.json and metrics."""
@@ -221,6 +253,7 @@ class Plan:
             "effective_stride": _listed(row.effective_stride),
             "memory_bytes": self.bytes(row),
             "op": row.op or None,
+            "operator_bytes": self.operator_bytes(row),
             **inner,
         }
 
@@ -234,6 +267,16 @@ class Plan:
             ).rstrip()
             for row in rows
         )
+
+
+def hungry(plan: Plan) -> list[str]:
+    """What operators hold besides input and output, where that is a lot more than those."""
+    lines = []
+    for row in plan.leaves():
+        held, plain = plan.operator_bytes(row), elements(row.input) + elements(row.output)
+        if held >= max(4 * plan.batch * ITEM_BYTES[plan.dtype] * plain, 2**20):
+            lines.append(f"{row.name}: {row.op} holds {readable_bytes(held)} while it computes")
+    return lines
 
 
 HEADINGS = ("layer", "kind", "output", "params", "mult-adds", "field", "stride", "memory", "op")
@@ -296,28 +339,6 @@ def _last_field(rows: Sequence[Row]) -> Pair | None:
         if found:
             return found
     return None
-
-
-def readable_bytes(count: int) -> str:
-    """``1.5 MiB``."""
-    size = Fraction(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if size < 1024 or unit == "PiB":
-            break
-        size /= 1024
-    if size >= 10**6:
-        return f"{float(size):.1e} {unit}"
-    return f"{count} B" if unit == "B" else f"{float(size):.1f} {unit}"
-
-
-def readable_count(count: int) -> str:
-    """Exact up to a million, then ``26.8 G``."""
-    if count < 10**6:
-        return f"{count:,}"
-    for power, unit in ((15, "P"), (12, "T"), (9, "G"), (6, "M")):
-        if count >= 10**power:
-            return f"{count / 10**power:,.1f} {unit}"
-    raise AssertionError("unreachable: count is at least a million")
 
 
 def _by(pair: tuple[int, int] | tuple[Fraction, Fraction] | None) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from runner.config.errors import ConfigError
 from runner.expect import Outcome, compact
-from runner.plan import HEADINGS, LEFT, Plan, columns
+from runner.plan import HEADINGS, LEFT, Plan, columns, hungry
 from runner.report.gather import DONE, FAILS, HOLDS, Entry, Report
 from runner.report.wording import duration, headline
 from runner.tasks import Advance
@@ -83,6 +83,8 @@ class Terminal:
             style = "bold" if row is rows[-1] else "dim" if row is rows[0] else None
             table.add_row(*(Text(row[i]) for i in used), style=style)
         self._table(table)
+        for text in hungry(plan):
+            self.line(text, "dim")
 
     def metrics(self, metrics: Mapping[str, Any]) -> None:
         """Single numbers as a table, small lists of lists as grids of numbers."""

@@ -10,7 +10,8 @@ from runner.config.errors import ConfigError
 from runner.config.spec import check
 from runner.geometry import Features, Shape
 from runner.ops import Ops
-from runner.plan import HEADINGS, columns, readable_bytes, readable_count
+from runner.plan import HEADINGS, columns
+from runner.readable import readable_bytes, readable_count
 from runner.stack import Stack
 
 SIGMOID = {"kind": "activation", "function": "sigmoid"}

@@ -356,8 +356,13 @@ def test_absurd_sizes_are_refused_before_anything_is_allocated(layer, ops):
 def test_a_copy_that_the_operator_would_need_is_counted():
     # More padding than half a window is done by hand by `native`; `loops` clips its windows.
     spec = stack(a={"kind": "pool", "kernel": 2**31 - 1, "padding": 2**30})
-    with pytest.raises(ConfigError, match=r"stack\.layers\.a: expected a stack that fits"):
+    with pytest.raises(ConfigError) as caught:
         spec.plan(Shape(1, 8, 8), Ops(pool="native")).check_memory(4 * 2**30)
+    (found,) = caught.value.problems
+    # one window of 2³¹ − 1 squared numbers of 4 bytes: nearly 2⁶⁴
+    assert found.path == "stack.layers.a.ops"
+    assert "loops" in found.expected
+    assert found.got == "'native', which holds 16384.0 PiB besides input and output"
     spec.plan(Shape(1, 8, 8), Ops(pool="loops")).check_memory(4 * 2**30)
 
 

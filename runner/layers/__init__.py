@@ -8,6 +8,7 @@ finds ``runner/layers/name.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -78,17 +79,23 @@ class Layer(Kind, ABC):
         reasons = self.unsupported(x, ops, dtype, device)
         if not reasons:
             return
-        able = []
-        for name in menu.names(PACKAGE):
-            # An operator without this computation at all answers with a ConfigError.
-            with suppress(ConfigError):
-                if not self.model_copy(update={"ops": name}).unsupported(x, ops, dtype, device):
-                    able.append(name)
+        able = [name for name, _ in self.operators(x, ops, dtype, device)]
         raise problem(
             path,
             one_of(able) if able else "a case that some operator can compute",
             f"'{self.operator(ops)}', which can't: " + "; ".join(reasons),
         )
+
+    def operators(
+        self, x: AnyShape, ops: Ops, dtype: str, device: str
+    ) -> Iterator[tuple[str, Layer]]:
+        """Every operator that can compute this layer, and the layer with it."""
+        for name in menu.names(PACKAGE):
+            # An operator without this computation at all answers with a ConfigError.
+            with suppress(ConfigError):
+                other = self.model_copy(update={"ops": name})
+                if not other.unsupported(x, ops, dtype, device):
+                    yield name, other
 
     def row(self, name: str, path: str, x: AnyShape, field: Field, ops: Ops) -> Row:
         """Everything above for one place in a stack.

@@ -9,6 +9,7 @@ can ask what it supports; the computation may. `runner.autograd` makes them diff
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, NoReturn, Self, TypeVar
 
@@ -103,6 +104,15 @@ class Operator:
         """An operator; `auto` alone looks at how it shall choose."""
         return cls()
 
+    def _by_autograd(self, compute: Callable[[Tensor], Tensor], at: Tensor, grad: Tensor) -> Tensor:
+        if not self.own_gradient:
+            raise NotImplementedError(f"{type(self).__name__} has no gradient of its own")
+        import torch
+
+        with torch.enable_grad():
+            at = at.detach().requires_grad_()
+            return torch.autograd.grad(compute(at), at, grad)[0]
+
 
 class ConvOp(Operator, ABC):
     """A way to compute two-dimensional cross-correlation and its two gradients."""
@@ -142,11 +152,10 @@ class ConvOp(Operator, ABC):
             n × c_out × oh × ow, a new tensor.
         """
 
-    @abstractmethod
     def input_gradient(
         self, grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeometry
     ) -> Tensor:
-        """The gradient with respect to the input.
+        """The gradient with respect to the input; with `own_gradient`, by autograd if left out.
 
         Args:
             grad: n × c_out × oh × ow, the gradient with respect to the output.
@@ -157,10 +166,11 @@ class ConvOp(Operator, ABC):
         Returns:
             n × c_in × h × w.
         """
+        x = grad.new_zeros(grad.shape[0], weight.shape[1] * geometry.groups, *size)
+        return self._by_autograd(lambda x: self.forward(x, weight, None, geometry), x, grad)
 
-    @abstractmethod
     def weight_gradient(self, grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
-        """The gradient with respect to the weight.
+        """The gradient with respect to the weight; with `own_gradient`, by autograd if left out.
 
         Args:
             grad: n × c_out × oh × ow, the gradient with respect to the output.
@@ -170,6 +180,10 @@ class ConvOp(Operator, ABC):
         Returns:
             c_out × c_in / groups × kh × kw.
         """
+        weight = grad.new_zeros(grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel)
+        return self._by_autograd(
+            lambda weight: self.forward(x, weight, None, geometry), weight, grad
+        )
 
 
 class PoolOp(Operator, ABC):
@@ -216,7 +230,6 @@ class PoolOp(Operator, ABC):
         """
         raise NotImplementedError
 
-    @abstractmethod
     def input_gradient(
         self,
         grad: Tensor,
@@ -226,7 +239,9 @@ class PoolOp(Operator, ABC):
         mode: str,
         geometry: PoolGeometry,
     ) -> Tensor:
-        """The gradient with respect to the input; the first of equal extremes gets all of it.
+        """The gradient with respect to the input; with `own_gradient`, by autograd if left out.
+
+        The first of equal extremes gets all of it.
 
         Args:
             grad: n × c × oh × ow, the gradient with respect to the output.
@@ -239,6 +254,8 @@ class PoolOp(Operator, ABC):
         Returns:
             n × c × h × w.
         """
+        x = grad.new_zeros(*grad.shape[:2], *size) if x is None else x
+        return self._by_autograd(lambda x: self.forward(x, mode, geometry), x, grad)
 
 
 T = TypeVar("T", bound=Operator)
