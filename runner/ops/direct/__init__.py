@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from runner.geometry import ConvGeometry, Pair, PoolGeometry
+from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape, elements
 from runner.ops import ConvOp, PoolOp
 
 if TYPE_CHECKING:
@@ -66,12 +66,17 @@ class DirectPool(PoolOp):
         """As the convolution's."""
         return _unsupported(dtype, device)
 
+    def workspace(self, x: Shape, y: Shape, geometry: PoolGeometry) -> int:
+        """The places of the extremes, in numbers of four bytes."""
+        small = self.indices("max", geometry) == "uint8"
+        return -(-elements(y) // 4) if small else 2 * elements(y)
+
     def indices(self, mode: str, geometry: PoolGeometry) -> str | None:
         """The place in the window, row by row; a byte where the window has at most 256 places."""
         if mode == "avg":
             return None
         small = geometry.output is None and geometry.kernel[0] * geometry.kernel[1] <= 256
-        return "uint8" if small else "int32"
+        return "uint8" if small else "int64"
 
     def forward(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
         """Each output is the largest, smallest or mean number of a window."""
