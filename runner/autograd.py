@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from runner.geometry import ConvGeometry, PoolGeometry
-from runner.ops import ConvOp, Operator, PoolOp, conv_op, pool_op
+from runner.ops import BY_HANDLE, ConvOp, PoolOp, conv_op, pool_op
 
 
 def convolve(
@@ -42,7 +42,7 @@ def convolve(
         )
     if op.own_gradient:
         return op.forward(x, weight, bias, geometry)
-    y: Tensor = _RUNNER.conv2d(x, weight, bias, *_window(geometry), _handle(op))
+    y: Tensor = _RUNNER.conv2d(x, weight, bias, *_window(geometry), op.handle)
     return y
 
 
@@ -53,31 +53,22 @@ def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
     keep = torch.is_grad_enabled() and x.requires_grad
     window = (geometry.kernel, geometry.stride, geometry.padding, geometry.ceil_mode)
     y: Tensor = _RUNNER.pool2d(
-        x, mode, *window, geometry.count_include_pad, geometry.output, keep, _handle(op)
+        x, mode, *window, geometry.count_include_pad, geometry.output, keep, op.handle
     )[0]
     return y
 
 
 _RUNNER: Any = torch.ops.runner  # torch leaves its operators untyped
-_ADOPTED: dict[str, Operator] = {}
-"""Operators that the menu's name alone doesn't make, by handle: the dispatcher passes text."""
-
-
-def _handle(op: Operator) -> str:
-    if not op.handle:
-        op.handle = f"{type(op).__name__} {len(_ADOPTED)}"
-        _ADOPTED[op.handle] = op
-    return op.handle
 
 
 def _conv(handle: str) -> ConvOp:
-    op = _ADOPTED.get(handle) or conv_op(handle)
+    op = BY_HANDLE.get(handle) or conv_op(handle)
     assert isinstance(op, ConvOp)
     return op
 
 
 def _pool(handle: str) -> PoolOp:
-    op = _ADOPTED.get(handle) or pool_op(handle)
+    op = BY_HANDLE.get(handle) or pool_op(handle)
     assert isinstance(op, PoolOp)
     return op
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, NoReturn, Self, TypeVar
+from itertools import count
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, NoReturn, Self, TypeVar
+from weakref import WeakValueDictionary
 
 from pydantic import AfterValidator
 from pydantic import Field as Limited
@@ -80,17 +82,22 @@ class Gate(NamedTuple):
     largest: float
 
 
+_NUMBERS = count()
+BY_HANDLE: WeakValueDictionary[str, Operator] = WeakValueDictionary()
+"""Operators that the menu's name alone doesn't make; torch's dispatcher passes only text."""
+
+
 class Operator:
     """What convolutions and poolings have in common.
 
     Attributes:
-        handle: its name on the menu, where that alone makes it; torch's dispatcher passes this.
+        handle: what torch's dispatcher passes; the name on the menu, where that alone makes it.
         own_gradient: autograd differentiates `forward` by itself, and the gradient methods are
             called only by name.
         gates: the largest errors by type of number, three to five times what was measured.
     """
 
-    handle: str = ""
+    handle: str
     own_gradient: ClassVar[bool] = False
     gates: ClassVar[dict[str, Gate]] = {
         "float64": Gate(1e-12, 1e-12),
@@ -98,6 +105,13 @@ class Operator:
         "bfloat16": Gate(1e-2, 2e-2),
         "float16": Gate(2e-3, 4e-3),
     }
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Every operator can be found by its handle, from the start: tracing sees no change."""
+        operator = super().__new__(cls)
+        operator.handle = f"{cls.__name__} {next(_NUMBERS)}"
+        BY_HANDLE[operator.handle] = operator
+        return operator
 
     @classmethod
     def made(cls, auto: Auto) -> Self:  # noqa: ARG003  # most have nothing to choose
