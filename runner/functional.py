@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import sysconf
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from runner.layers.conv import Conv
 from runner.layers.pool import Pool
 from runner.ops import Ops, conv_op, pool_op
 from runner.plan import ITEM_BYTES
+from runner.readable import readable_bytes
 
 MOST = 2**40
 """Numbers in one call; beyond what a machine holds, torch's own arithmetic may overflow."""
@@ -175,18 +177,43 @@ def _check_tensors(tensors: dict[str, Tensor | None], dims: dict[str, int]) -> N
         if 0 in (tensor.shape[1:] if name == "x" else tensor.shape):
             raise problem(name, "no empty dimension but the batch", _dims(tensor))
         if _dtype(tensor) not in ITEM_BYTES:
-            raise problem(name, one_of(ITEM_BYTES), _dtype(tensor), "Convert it: .float().")
+            raise problem(name, one_of(ITEM_BYTES), _dtype(tensor), _conversion(tensor))
         if tensor.dtype != x.dtype or tensor.device != x.device:
             raise problem(
                 name, f"{_dtype(x)} on {x.device}, like x", f"{_dtype(tensor)} on {tensor.device}"
             )
 
 
+def _conversion(tensor: Tensor) -> str:
+    if tensor.is_complex():
+        return "No operator computes complex numbers: convolve .real and .imag."
+    if not tensor.is_floating_point():
+        return "No operator computes whole numbers: convert them, .float()."
+    return "Convert it: .float()."
+
+
 def _check_size(layer: Layer, x: Tensor, shape: Shape) -> None:
-    each = elements(layer.output_shape(shape)) + layer.workspace(shape, Ops())
-    numbers = max(x.shape[0], 1) * each
+    output, batch = elements(layer.output_shape(shape)), max(x.shape[0], 1)
+    numbers = batch * (output + layer.workspace(shape, Ops()))
     if numbers > MOST:
         raise problem("padding", f"at most {MOST} numbers to compute and hold", str(numbers))
+    if x.device.type != "cpu":
+        return
+
+    def needed(layer: Layer) -> int:
+        held = layer.workspace(shape, Ops()) + layer.scratch(shape, Ops())
+        return ITEM_BYTES[_dtype(x)] * batch * (output + held)
+
+    room = sysconf("SC_PAGE_SIZE") * sysconf("SC_PHYS_PAGES")
+    if needed(layer) > room:
+        others = layer.operators(shape, Ops(), _dtype(x), "cpu")
+        able = [name for name, other in others if needed(other) <= room]
+        raise problem(
+            "op",
+            f"one that fits into this machine's memory ({readable_bytes(room)}): "
+            + (", ".join(able) or "none does"),
+            f"'{layer.operator(Ops())}', which needs {readable_bytes(needed(layer))}",
+        )
 
 
 def _dims(tensor: Tensor) -> str:

@@ -171,12 +171,13 @@ CONV_MISTAKES = {
     ),
     "integers": (
         lambda: conv2d(x().long(), w().long()),
-        "x: expected one of float64, float32, bfloat16, float16, got int64. Convert it: .float().",
+        "x: expected one of float64, float32, bfloat16, float16, got int64. "
+        "No operator computes whole numbers: convert them, .float().",
     ),
     "complex": (
         lambda: conv2d(x().to(torch.complex64), w()),
         "x: expected one of float64, float32, bfloat16, float16, got complex64. "
-        "Convert it: .float().",
+        "No operator computes complex numbers: convolve .real and .imag.",
     ),
     "eight bits": (
         lambda: conv2d(x().to(torch.float8_e4m3fn), w()),
@@ -279,6 +280,11 @@ CONV_MISTAKES = {
         lambda: conv2d(x(), w(), padding=2**31 - 1),
         f"padding: expected at most {2**40} numbers to compute and hold, got {3 * 2**64}.",
     ),
+    "operator beyond this machine": (
+        # a window of 2²⁰ numbers for each of 2²⁰ + 1 places is 2⁴⁰ and some; the input is small
+        lambda: conv2d(x(1, 1, 2, 2**21), w(1, 1, 1, 2**20), op="im2col"),
+        "op: expected one that fits into this machine's memory (",
+    ),
     "copy beyond machines": (
         lambda: conv2d(x(), w(), padding=2**30, stride=2**30, pad_mode="replicate"),
         f"padding: expected at most {2**40} numbers to compute and hold, got ",
@@ -336,6 +342,11 @@ POOL_MISTAKES = {
         "mode: expected one of max, avg, min, got 'mex' (text). Did you mean 'max'?",
     ),
     "operator": (lambda: pool2d(x(), 2, op="nativ"), "op: expected one of "),
+    "operator beyond this machine": (
+        # a window of 2²⁰ numbers for each of 2²⁰ + 1 places is 2⁴⁰ and some; the input is small
+        lambda: conv2d(x(1, 1, 2, 2**21), w(1, 1, 1, 2**20), op="im2col"),
+        "op: expected one that fits into this machine's memory (",
+    ),
     "copy beyond machines": (
         lambda: pool2d(x(), 2**31 - 1, padding=2**30),
         f"padding: expected at most {2**40} numbers to compute and hold, got ",
