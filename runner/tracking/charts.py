@@ -97,6 +97,47 @@ def bars(
     return picture[0]
 
 
+def beside_limits(
+    rows: Mapping[str, Mapping[str, tuple[float, float]]], title: str, x_label: str
+) -> Image.Image:
+    """Quantities beside what they may be: a bar up to a value, a line at its limit; logarithmic.
+
+    Args:
+        rows: name to quantities, each with its value and its limit; what is not positive and
+            finite has no bar, and a limit of zero no line.
+        title: written above.
+        x_label: what the values are.
+    """
+    names, quantities = list(rows), list(next(iter(rows.values())))
+    height = 0.8 / len(quantities)
+    with _chart((7.2, 1.5 + 0.5 * len(rows))) as (axes, picture):
+        for i, quantity in enumerate(quantities):
+            places = [n + (i - (len(quantities) - 1) / 2) * height for n in range(len(rows))]
+            pairs = [rows[name][quantity] for name in names]
+            values = [value if 0 < value < np.inf else np.nan for value, _ in pairs]
+            axes.barh(places, values, 0.8 * height, color=COLOURS[i], label=quantity)
+            for place, (value, limit) in zip(places, pairs, strict=True):
+                if limit > 0:
+                    reach = place - height / 2, place + height / 2
+                    axes.plot([limit, limit], reach, color=COLOURS[i], linewidth=2.5)
+                if not 0 < value < np.inf:
+                    at = axes.get_yaxis_transform()
+                    axes.text(0.01, place, f"{value:g}", transform=at, va="center", fontsize=8)
+        axes.set_xscale("log", nonpositive="clip")  # or bars, which begin at 0, are not drawn
+        limits = [limit for row in rows.values() for _, limit in row.values() if limit > 0]
+        if limits:
+            low, high = axes.get_xlim()
+            axes.set_xlim(min(low, min(limits) / 100), max(high, 3 * max(limits)))
+        axes.set_yticks(range(len(rows)), names, fontsize=8)
+        axes.set(title=title, xlabel=x_label)
+        axes.grid(axis="x", color="#e0e0e0", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+    return picture[0]
+
+
 def surface(
     values: NDArray[Any],
     x: Sequence[float],
