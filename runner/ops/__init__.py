@@ -94,11 +94,14 @@ class Operator:
         handle: what torch's dispatcher passes; the name on the menu, where that alone makes it.
         own_gradient: autograd differentiates `forward` by itself, and the gradient methods are
             called only by name.
+        sums: each output is a sum of its window's products, in some order: nothing outside the
+            window can touch it, and the bounds of such sums hold. Of transforms they don't.
         gates: the largest errors by type of number, three to five times what was measured.
     """
 
     handle: str
     own_gradient: ClassVar[bool] = False
+    sums: bool = True
     gates: ClassVar[dict[str, Gate]] = {
         "float64": Gate(1e-12, 1e-12),
         "float32": Gate(1e-6, 2e-6),
