@@ -40,6 +40,8 @@ def convolve(
         geometry = ConvGeometry(
             geometry.kernel, geometry.stride, (0, 0, 0, 0), geometry.dilation, geometry.groups
         )
+    if not torch.compiler.is_compiling():
+        op = op.pick(x, weight, geometry)
     if op.own_gradient:
         return op.forward(x, weight, bias, geometry)
     y: Tensor = _RUNNER.conv2d(x, weight, bias, *_window(geometry), op.handle)
@@ -48,6 +50,8 @@ def convolve(
 
 def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
     """Pool with arguments that are known to be valid."""
+    if not torch.compiler.is_compiling():
+        op = op.pick(x, mode, geometry)
     if op.own_gradient:
         return op.forward(x, mode, geometry)
     keep = torch.is_grad_enabled() and x.requires_grad

@@ -1,4 +1,4 @@
-"""Large numbers as people read them."""
+"""Large and small numbers as people read them."""
 
 from __future__ import annotations
 
@@ -25,3 +25,9 @@ def readable_count(count: int) -> str:
         if count >= 10**power:
             return f"{count / 10**power:,.1f} {unit}"
     raise AssertionError("unreachable: count is at least a million")
+
+
+def readable_time(seconds: float) -> str:
+    """``38 µs``, ``3.2 ms``, ``1.5 s``."""
+    unit, size = ("µs", 1e-6) if seconds < 1e-3 else ("ms", 1e-3) if seconds < 1 else ("s", 1)
+    return f"{float(f'{seconds / size:.2g}'):g} {unit}"

@@ -15,6 +15,12 @@ import pytest
 from shell import COMMAND, Finished
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `auto` remembers on this machine must not decide what is tested."""
+    os.environ["RUNNER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current directory, so that runs land in its ``outputs/``."""

@@ -14,6 +14,7 @@ ROOT = Path(runner.__file__).parent
 
 TIERS = [
     ["runner.config", "runner.menu", "runner.geometry", "runner.kernels", "runner.readable"],
+    ["runner.choices"],
     ["runner.weights", "runner.ops", "runner.plan", "runner.expect"],
     ["runner.autograd"],
     ["runner.modules"],

@@ -15,11 +15,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, NoReturn, Self, TypeVar
 from weakref import WeakValueDictionary
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 from pydantic import Field as Limited
 
 from runner import menu
-from runner.config.errors import did_you_mean, problem
+from runner.config.errors import describe, did_you_mean, problem
 from runner.config.spec import Spec, refuse
 from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape
 
@@ -40,6 +40,13 @@ OpName = Annotated[str, AfterValidator(_known)]
 """The name of an operator implementation."""
 
 
+def _several(value: object) -> tuple[object, ...]:
+    expected = "a list of operators, without auto itself, or null for all but loops"
+    if not isinstance(value, list | tuple) or not value or "auto" in value:
+        refuse(expected, describe(value))
+    return tuple(value)
+
+
 class Auto(Spec):
     """How `auto` chooses.
 
@@ -47,11 +54,11 @@ class Auto(Spec):
         allow: the operators it may take; null for all but `loops`.
         accuracy: the largest ‖e‖ / ‖reference‖ that an operator may have in float32, by its gate.
             In other types every operator that is as good as plain summation is allowed.
-        measure_from: multiply-adds of a call from which on candidates are timed, once per case;
-            below, a rule decides.
+        measure_from: multiply-adds of a call (numbers looked at, for pooling) from which on
+            candidates are timed, once per case; below, a rule decides.
     """
 
-    allow: tuple[OpName, ...] | None = None
+    allow: Annotated[tuple[OpName, ...], BeforeValidator(_several)] | None = None
     accuracy: Annotated[float, Limited(gt=0)] = 2e-6
     measure_from: Annotated[int, Limited(ge=0)] = 1_000_000
 
@@ -153,6 +160,10 @@ class ConvOp(Operator, ABC):
         """
         return 0
 
+    def pick(self, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> ConvOp:
+        """The operator that computes this call; `auto` alone answers with another."""
+        return self
+
     @abstractmethod
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
@@ -221,6 +232,10 @@ class PoolOp(Operator, ABC):
     def indices(self, mode: str, geometry: PoolGeometry) -> str | None:
         """The type of the indices that `forward_with_indices` gives, if the gradient needs any."""
         return None
+
+    def pick(self, x: Tensor, mode: str, geometry: PoolGeometry) -> PoolOp:
+        """The operator that computes this call and its gradient; `auto` alone answers otherwise."""
+        return self
 
     @abstractmethod
     def forward(self, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:

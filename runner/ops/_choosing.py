@@ -1,0 +1,142 @@
+"""Choose an operator for a case: by rule, by memory, or by measurement."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import RLock
+from typing import Generic, TypeVar
+
+import torch
+
+from runner.choices import Choice, choices
+from runner.ops import ConvOp, PoolOp
+from runner.ops._cases import FORWARD, Case
+from runner.ops._timing import compare
+from runner.ops._tuning import key_of, recall, remember
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", ConvOp, PoolOp)
+
+FORWARD_FACTOR, GRADIENT_FACTOR = 3.0, 8.0
+"""An operator whose estimate is so many times the lowest is not tried; of gradients, an estimate
+says less."""
+
+WORTH = 1e-4
+"""Seconds a call that another operator than native must save by estimate, where none is timed."""
+
+CLEARLY, CALL = 0.9, 2e-5
+"""Another operator is taken where it needs at most this part of native's time, less the seconds
+that calling it through torch's dispatcher takes; noise alone shouldn't decide against native."""
+
+TF32 = 1e-3
+"""The rounding error of TF32, which has 10 bits of mantissa."""
+
+
+class Chooser(Generic[T]):
+    """Chooses, keeps what it chose for as long as the process lives, and tells every run once."""
+
+    def __init__(self, measure_from: int) -> None:
+        self._measure_from = measure_from
+        self._made: dict[Case, tuple[Choice, T]] = {}
+        self._told: set[Case] = set()
+        self._run = choices.run
+        self._lock = RLock()
+
+    def choose(self, case: Case, able: Callable[[], Mapping[str, T]]) -> T:
+        """The operator for a case, among those that can compute it."""
+        with self._lock:
+            if case not in self._made:
+                candidates = able()
+                choice = self._decide(case, candidates)
+                self._made[case] = choice, candidates[choice.picked]
+            found, op = self._made[case]
+            if self._run != choices.run:
+                self._told.clear()
+                self._run = choices.run
+            if case not in self._told:
+                self._told.add(case)
+                choices.made.append(found)
+                logger.info("auto: %s", found)
+        return op
+
+    def _decide(self, case: Case, able: Mapping[str, T]) -> Choice:
+        estimates = {name: case.estimate(op) for name, op in able.items()}
+        known = [seconds for seconds in estimates.values() if seconds]
+        factor = FORWARD_FACTOR if case.computation == FORWARD else GRADIENT_FACTOR
+        most = factor * min(known, default=0)
+        tried = {n: op for n, op in able.items() if n == "native" or estimates[n] <= most}
+        if len(tried) == 1:
+            return _choice(case, next(iter(tried)), "no other comes near")
+        if case.work < max(self._measure_from, 1):
+            return _choice(case, _by_rule(estimates), "too little to measure")
+        key = key_of(str(case), torch.device(case.device))
+        seconds, why = recall(key, set(tried)), "remembered"
+        if seconds is None:
+            why = "measured"
+            seconds, failed = _measure(case, tried)
+            if not seconds:
+                return _choice(case, _by_rule(estimates), "none could be measured")
+            if not failed:
+                seconds = dict(remember(key, seconds))
+        return _choice(case, _fastest(seconds), why, seconds)
+
+
+def _choice(
+    case: Case, picked: str, why: str, seconds: Mapping[str, float] | None = None
+) -> Choice:
+    return Choice(case.layer, case.batch, case.computation, picked, seconds or {}, why)
+
+
+def _by_rule(estimates: Mapping[str, float]) -> str:
+    """The lowest estimate, where it is lower than native's by enough to be believed and to matter.
+
+    What is tiny stays native, so that nothing is compiled or imported for it.
+    """
+    known = {name: seconds for name, seconds in estimates.items() if seconds}
+    best = min(known, key=lambda name: known[name], default=next(iter(estimates)))
+    if "native" not in estimates:
+        return best
+    native = known.get("native", 0)
+    sure = native - known.get(best, 0) >= WORTH and 2 * known[best] <= native
+    return best if sure else "native"
+
+
+def _fastest(seconds: Mapping[str, float]) -> str:
+    best = min(seconds, key=lambda name: seconds[name])
+    if "native" in seconds and seconds[best] > CLEARLY * seconds["native"] - CALL:
+        return "native"
+    return best
+
+
+def _measure(case: Case, tried: Mapping[str, T]) -> tuple[dict[str, float], dict[str, str]]:
+    part = case.within_reach()
+    scale = case.batch * case.y.height / (part.batch * part.y.height)
+    with torch.no_grad():
+        calls = {name: part.call(op) for name, op in tried.items()}
+        seconds, failed = compare(calls, torch.device(case.device))
+    return {name: scale * found for name, found in seconds.items()}, failed
+
+
+@contextmanager
+def exact(x: torch.Tensor, accuracy: float) -> Iterator[None]:
+    """Without TF32 while an operator computes in float32 on CUDA, unless that is exact enough."""
+    if not shortcut(x, accuracy):
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def shortcut(x: torch.Tensor, accuracy: float) -> bool:
+    """Whether torch would compute with TF32 where more digits are asked for."""
+    if not x.is_cuda or x.dtype != torch.float32 or accuracy >= TF32:
+        return False
+    return torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32

@@ -1,0 +1,67 @@
+"""Time ways to compute the same thing against each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from statistics import median
+from time import perf_counter
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+ROUNDS = 5
+"""Times that a call is timed, where that takes no longer than `BUDGET`; at least three times."""
+
+BUDGET = 0.3
+"""Seconds."""
+
+HOPELESS = 2.0
+"""A call that takes so many times as long as the fastest is not timed again."""
+
+
+def compare(
+    calls: Mapping[str, Callable[[], object]], device: torch.device
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Time calls in turns, so that whatever else the machine does hits all alike.
+
+    Args:
+        calls: by name; each is called once before it is timed, which may compile it.
+        device: where they compute.
+
+    Returns:
+        The median seconds of each, and why those failed that have none.
+    """
+    failed: dict[str, str] = {}
+    for name, call in calls.items():
+        try:
+            call()
+        except Exception as error:
+            logger.warning("auto leaves %s out, which failed", name, exc_info=True)
+            failed[name] = f"{type(error).__name__}: {error}"
+    alive = [name for name in calls if name not in failed]
+    seconds: dict[str, list[float]] = {name: [] for name in alive}
+    begun = perf_counter()
+    for done in range(ROUNDS):
+        for name in alive:
+            seconds[name].append(_time(calls[name], device))
+        best = min((min(times) for times in seconds.values()), default=0.0)
+        alive = [name for name in alive if min(seconds[name]) <= HOPELESS * best]
+        if len(alive) < 2 or (done >= 2 and perf_counter() - begun > BUDGET):
+            break
+    return {name: median(times) for name, times in seconds.items()}, failed
+
+
+def _time(call: Callable[[], object], device: torch.device) -> float:
+    if device.type != "cuda":
+        begun = perf_counter()
+        call()
+        return perf_counter() - begun
+    # Calls are queued; several hide how long that takes.
+    torch.cuda.synchronize(device)
+    begun = perf_counter()
+    for _ in range(5):
+        call()
+    torch.cuda.synchronize(device)
+    return (perf_counter() - begun) / 5
