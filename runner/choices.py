@@ -5,7 +5,7 @@ Operators write it; a run begins it anew and reads it at its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -37,18 +37,16 @@ class Choice:
     why: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.layer}, batch {self.batch}, {self.computation}: {self.told(len(self.seconds))}"
-        )
+        case = f"{self.layer}, batch {self.batch}, {self.computation}"
+        return f"{case}: {self.told(len(self.seconds))} ({self.why})"
 
     def told(self, timed: int) -> str:
-        """The pick, the times of it and the next fastest, `timed` in all, and why."""
+        """The pick and, fastest first, others that were timed; `timed` in all."""
         if not self.seconds:
-            return f"{self.picked} ({self.why})"
+            return self.picked
         others = sorted((s, name) for name, s in self.seconds.items() if name != self.picked)
         order = [(self.seconds[self.picked], self.picked), *others][:timed]
-        times = ", ".join(f"{name} {readable_time(seconds)}" for seconds, name in order)
-        return f"{times} ({self.why})"
+        return ", ".join(f"{name} {readable_time(seconds)}" for seconds, name in order)
 
 
 class Choices:
@@ -71,10 +69,7 @@ class Choices:
     def summary(self) -> list[str]:
         """A line for each layer's geometry, at most `SHOWN` and one that counts the rest."""
         layers = dict.fromkeys(choice.layer for choice in self.made)
-        lines = [
-            f"auto  {layer}: " + "; ".join(_told([c for c in self.made if c.layer == layer]))
-            for layer in layers
-        ]
+        lines = [_line(layer, [c for c in self.made if c.layer == layer]) for layer in layers]
         rest = len(lines) - SHOWN
         more = [f"auto  … and {rest} more layers, in run.log"] if rest > 1 else []
         return [*lines[:SHOWN], *more] if more else lines
@@ -84,14 +79,21 @@ choices = Choices()
 """Those of the run that goes on in this process."""
 
 
-def _told(made: Iterable[Choice]) -> Iterable[str]:
+ORDER = ("forward", "forward and gradient", "input gradient", "weight gradient")
+
+
+def _line(layer: str, made: Sequence[Choice]) -> str:
     """What was picked for each computation of a layer: for the largest batch, then what differs."""
-    order = ["forward", "forward and gradient", "input gradient", "weight gradient"]
-    by_computation = sorted(made, key=lambda c: (order.index(c.computation), -c.batch))
+    head, whys = f"auto  {layer}", {choice.why for choice in made}
+    if len({choice.picked for choice in made}) == 1 and not any(c.seconds for c in made):
+        return f"{head}: {made[0].picked} ({', '.join(sorted(whys))})"
+    parts = []
+    by_computation = sorted(made, key=lambda c: (ORDER.index(c.computation), -c.batch))
     for computation, group in groupby(by_computation, key=lambda c: c.computation):
         largest, *others = group
-        word = "" if computation.startswith("forward") else f"{computation} "
-        differ = [
-            f"{c.picked} for a batch of {c.batch}" for c in others if c.picked != largest.picked
-        ]
-        yield ", ".join([word + largest.told(2), *differ])
+        word = "" if computation == "forward" else f"{computation} "
+        why = "" if len(whys) == 1 else f" ({largest.why})"
+        told = [word + largest.told(2) + why]
+        told += [f"{c.picked} for {c.batch} at once" for c in others if c.picked != largest.picked]
+        parts.append(", ".join(told))
+    return f"{head}: {'; '.join(parts)}" + (f" ({whys.pop()})" if len(whys) == 1 else "")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.choices import choices
 from runner.config.errors import ConfigError
 from runner.expect import Outcome, compare
 from runner.job import Job
@@ -178,8 +179,12 @@ def execute(
         terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
         logger.info("%s\n%s", _title(job, run), plan)
         _log_head(tracker, config, plan, origin.command)
+        choices.begin()
         metrics = job.task.run(run)
+        picked = choices.summary()
         outcomes = compare(job.expect, metrics)
+        if picked:
+            tracker.text("ops", _code("\n".join(picked)))
         _log_metrics(tracker, directory, metrics, outcomes, parameters)
         tracker.close()
         home.mark("COMPLETED", None if all(o.holds for o in outcomes) else "an expectation failed")
@@ -199,7 +204,7 @@ def execute(
             tracker.close()
         home.release()
     terminal.metrics(metrics)
-    for note in run.notes:
+    for note in [*run.notes, *picked]:
         terminal.line(note)
     terminal.outcomes(outcomes)
     result = Result(metrics, run.outputs, outcomes, directory, plan, events=bool(tracker.others))

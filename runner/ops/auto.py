@@ -92,14 +92,6 @@ class _Among(Generic[T]):
         found: T = self._chooser.choose(case, able)
         return found
 
-    def gates(self) -> dict[str, Gate]:
-        """As plain summation's; float32's are those of the least exact operator allowed."""
-        gates = dict(self._contract.gates)
-        exact = [op.gates["float32"] for op in self.able("float32", lambda _: []).values()]
-        if exact:
-            gates["float32"] = Gate(max(g.relative for g in exact), max(g.largest for g in exact))
-        return gates
-
     def renew(self) -> None:
         """Forget quick answers when another run begins, so that it is told of every choice."""
         if self.run != choices.run:
@@ -112,7 +104,12 @@ class AutoConv(ConvOp):
 
     def __init__(self, auto: Auto | None = None) -> None:
         self._among = _Among(auto or Auto(), ConvOp, conv_op)  # type: ignore[type-abstract]  # a contract
-        self.gates = self._among.gates()  # type: ignore[misc]  # they depend on what is allowed
+        exact = self._among.able("float32", lambda _: []).values()
+        self.sums = all(op.sums for op in exact)
+        least = [op.gates["float32"] for op in exact] or [self.gates["float32"]]
+        worst = Gate(max(g.relative for g in least), max(g.largest for g in least))
+        # They depend on what is allowed.
+        self.gates = {**self.gates, "float32": worst}  # type: ignore[misc]
 
     @classmethod
     def made(cls, auto: Auto) -> Self:

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape
+from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape, elements
 from runner.ops import ConvOp, PoolOp
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+CALL = 4e-6
+"""Seconds that a call takes before it computes."""
+
+MULTIPLY_ADDS, COPIED, COPIED_LARGE, POOLED = 9e10, 2.5e9, 5e8, 3e8
+"""Multiply-adds, numbers copied, and numbers pooled in a second on one core, as measured."""
+
+LARGE = 2**23
+"""Numbers from which on each copy gets memory anew from the system, page by page."""
 
 
 class NativeConv(ConvOp):
@@ -30,6 +40,19 @@ class NativeConv(ConvOp):
         """On the CPU, copies in which channels are filled up to blocks of 16."""
         blocked_in = 0 if x.channels == 1 else -(-x.channels // 16) * 16 * x.height * x.width
         return blocked_in + -(-y.channels // 16) * 16 * y.height * y.width
+
+    def estimate(self, x: Shape, y: Shape, geometry: ConvGeometry) -> float:
+        """Products at full speed, 16 channels at a time, and copies in and out of such blocks.
+
+        The copies decide where there are few channels.
+        """
+        per_group = y.channels // geometry.groups
+        # Depthwise, the 16 are channels of different groups.
+        blocks = -(-y.channels // 16) if per_group == 1 else geometry.groups * -(-per_group // 16)
+        window = x.channels // geometry.groups * geometry.kernel[0] * geometry.kernel[1]
+        products = 16 * blocks * y.height * y.width * window / MULTIPLY_ADDS
+        copied = self.scratch(x, y, geometry)
+        return CALL + products + copied / (COPIED if copied < LARGE else COPIED_LARGE)
 
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
@@ -98,6 +121,12 @@ class NativePool(PoolOp):
             return 0
         (kh, kw), (sh, sw) = geometry.kernel, geometry.stride
         return x.channels * ((y.height - 1) * sh + kh) * ((y.width - 1) * sw + kw)
+
+    def estimate(self, x: Shape, y: Shape, geometry: PoolGeometry) -> float:
+        """Number by number, where channels aren't last."""
+        (kh, kw), adaptive = geometry.kernel, geometry.output is not None
+        looked_at = elements(x) if adaptive else elements(y) * kh * kw
+        return CALL + looked_at / POOLED
 
     def indices(self, mode: str, geometry: PoolGeometry) -> str | None:
         """Torch's, of the extreme's place in the padded input."""
