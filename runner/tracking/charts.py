@@ -180,6 +180,70 @@ def surface(
     return picture[0]
 
 
+def roofline(
+    points: Mapping[str, Sequence[tuple[float, float]]],
+    bandwidth: float,
+    peak: float,
+    title: str,
+) -> Image.Image:
+    """Speeds under two roofs: what moving the data allows, and what arithmetic does.
+
+    Args:
+        points: name to pairs of operations per byte and giga-operations per second.
+        bandwidth: gigabytes per second that can be moved.
+        peak: giga-operations per second that can be computed.
+        title: written above.
+    """
+    ridge = peak / bandwidth
+    across = [x for pairs in points.values() for x, _ in pairs] + [ridge]
+    left, right = min(across) / 2, max(across) * 2
+    with _chart((7.2, 5.2)) as (axes, picture):
+        roof = [left, ridge, right]
+        label = f"a copy moves {bandwidth:.3g} GB/s, a matrix product does {peak:.3g} GFLOP/s"
+        heights = [min(peak, bandwidth * x) for x in roof]
+        axes.plot(roof, heights, color="black", linewidth=1.6, label=label)
+        for (name, pairs), style in zip(points.items(), _marks(), strict=False):
+            axes.plot(*zip(*pairs, strict=True), linestyle="", label=name, **style)
+        axes.set(xscale="log", yscale="log", title=title, xlim=(left, right))
+        axes.set(xlabel="operations per byte", ylabel="GFLOP/s")
+        axes.grid(color="#e0e0e0", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=4)
+    return picture[0]
+
+
+def ratios(
+    rows: Mapping[str, Mapping[str, float]], title: str, x_label: str = "times as fast"
+) -> Image.Image:
+    """How many times as fast each of several is, a row per case; logarithmic, a line at 1.
+
+    Args:
+        rows: case to name to ratio, each more than 0; what has none is left out.
+        title: written above.
+        x_label: what the ratios are.
+    """
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    with _chart((7.2, 1.6 + 0.28 * len(rows))) as (axes, picture):
+        axes.axvline(1, color="black", linewidth=1)
+        for name, style in zip(names, _marks(), strict=False):
+            places = [i for i, row in enumerate(rows.values()) if name in row]
+            values = [row[name] for row in rows.values() if name in row]
+            axes.plot(values, places, linestyle="", label=name, **style)
+        axes.set(xscale="log", title=title, xlabel=x_label, ylim=(len(rows) - 0.5, -0.5))
+        axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.grid(color="#e0e0e0", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=6)
+    return picture[0]
+
+
+def _marks() -> Iterator[dict[str, Any]]:
+    """Colours and shapes, without end; none comes twice among the first 56."""
+    for colour, marker in zip(cycle(COLOURS), cycle("os^Dv<P"), strict=False):
+        yield {"color": colour, "marker": marker, "markersize": 5, "alpha": 0.9}
+
+
 def confusion(counts: NDArray[Any], classes: Sequence[str], title: str) -> Image.Image:
     """How often a true class (row) was taken for another (column); shaded by share of the row."""
     rows = counts.sum(axis=1, keepdims=True)

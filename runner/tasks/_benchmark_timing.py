@@ -1,0 +1,222 @@
+"""Times that can be compared: taken in turns, over and over, and no more exact than they are."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from math import nan
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+Call = Callable[[], object]
+
+BLOCK = 1e-3
+"""Seconds that a measurement takes at the least: shorter calls are repeated."""
+HOPELESS = 0.5
+"""A ratio to the yardstick below which an operator isn't measured again after the first round …"""
+LONG = 0.1
+"""… if a call takes more seconds than this: what it needs is known well enough."""
+NOISY = 0.1
+"""Spread of a ratio, relative to it, from which on it says little."""
+
+
+def clock(device: str) -> Callable[[Call], float]:
+    """A function that takes another and says how many seconds one call takes.
+
+    It calls as often as it takes to fill `BLOCK`. On a device, it waits until all is computed.
+    """
+    import torch
+
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        return lambda call: _cuda_seconds(call, device)
+    wait = torch.mps.synchronize if kind == "mps" else None
+
+    def seconds(call: Call) -> float:
+        calls, begun = 0, perf_counter()
+        while True:
+            call()
+            calls += 1
+            if wait is not None:
+                wait()
+            spent = perf_counter() - begun
+            if spent >= BLOCK:
+                return spent / calls
+
+    return seconds
+
+
+def _cuda_seconds(call: Call, device: str) -> float:
+    """By events in the stream, so that what starting the first kernel takes isn't counted."""
+    import torch
+
+    calls = 1
+    while True:
+        start, stop = _event(), _event()
+        torch.cuda.synchronize(device)
+        start.record()
+        for _ in range(calls):
+            call()
+        stop.record()
+        stop.synchronize()
+        spent = start.elapsed_time(stop) / 1000
+        if spent >= BLOCK:
+            return float(spent) / calls
+        calls *= 2
+
+
+def _event() -> Any:
+    import torch
+
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage is collected meanwhile."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def rounds(
+    calls: Mapping[str, Call],
+    seconds: Callable[[Call], float],
+    budget: float,
+    repeats: int,
+    seed: int,
+) -> dict[str, list[float]]:
+    """Measure several calls in turns, so that whatever drifts hits all of them alike.
+
+    Args:
+        calls: by name; the first is the yardstick.
+        seconds: how long one call takes.
+        budget: seconds to spend; a new round begins only if the last one's time is left.
+        repeats: rounds, at the least.
+        seed: of the order, which changes from round to round.
+
+    Returns:
+        By name, the seconds of each round; NaN in rounds that an operator was left out of, being
+        far slower than the yardstick.
+    """
+    yardstick, *_ = calls
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    random, active, begun, last = Random(seed), list(calls), perf_counter(), 0.0
+    with undisturbed():
+        while len(found[yardstick]) < repeats or perf_counter() - begun + last < budget:
+            started = perf_counter()
+            for name in active:
+                found[name].append(seconds(calls[name]))
+            for name in set(calls) - set(active):
+                found[name].append(nan)
+            if len(found[yardstick]) == 1:
+                limit = max(found[yardstick][0] / HOPELESS, LONG)
+                active = [name for name in active if found[name][0] <= limit]
+            random.shuffle(active)
+            last = perf_counter() - started
+    return found
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a series of measurements says.
+
+    Attributes:
+        rounds: how many there are.
+        median: seconds.
+        spread: interquartile range relative to the median; None of fewer than three.
+        ratio: the yardstick's seconds per one's own; the median over rounds.
+        ratio_spread: its interquartile range, relative to it; None of fewer than three.
+    """
+
+    rounds: int
+    median: float
+    spread: float | None
+    ratio: float
+    ratio_spread: float | None
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the ratio says little."""
+        return self.ratio_spread is None or self.ratio_spread > NOISY
+
+    @staticmethod
+    def of(seconds: Sequence[float], yardstick: Sequence[float]) -> Statistics:
+        """Of a series, and the yardstick's in the same rounds."""
+        taken, beside = np.asarray(seconds), np.asarray(yardstick)
+        there = np.isfinite(taken)
+        taken, beside = taken[there], beside[there]
+        middle, spread = _middle(taken)
+        ratio, ratio_spread = _middle(beside / taken)
+        return Statistics(len(taken), middle, spread, ratio, ratio_spread)
+
+
+def _middle(values: Any) -> tuple[float, float | None]:
+    """Median, and interquartile range relative to it."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return middle, (high - low) / middle if len(values) >= 3 else None
+
+
+def peak(call: Call, device: str) -> int | None:
+    """Bytes by which memory grows, at most, during a call, its result included.
+
+    On CUDA by torch's count. On the CPU by the process's resident pages, which is exact to some
+    hundred KiB; None where the system doesn't tell.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        kept = call()
+        torch.cuda.synchronize(device)
+        del kept
+        return torch.cuda.max_memory_allocated(device) - before
+    if device != "cpu":
+        return None
+    gc.collect()
+    _give_back()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak (Linux)
+        before = _pages("VmRSS")
+        kept = call()
+        grown = _pages("VmHWM") - before
+    except OSError:
+        return None
+    del kept
+    return max(0, grown)
+
+
+def _pages(field: str) -> int:
+    """A field of the process's status, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"no {field}")
+
+
+@cache
+def _trim() -> Any:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):  # not glibc
+        return lambda _: 0
+
+
+def _give_back() -> None:
+    """Free memory that the allocator keeps would hide what a call takes."""
+    _trim()(0)

@@ -1,0 +1,293 @@
+"""Benchmark: how fast every operator is on a suite of cases, and whether it is right.
+
+Native, torch's own, is the yardstick. An operator's result is held against double precision before
+its time is taken; times are taken in turns, so that whatever else the machine does hits all alike,
+and are reported with their spread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator
+from pydantic import Field as Limited
+
+from runner.choices import Choice, choices
+from runner.config.errors import problem
+from runner.ops import OpName, Ops
+from runner.plan import Plan
+from runner.readable import readable_bytes
+from runner.stack import Stack
+from runner.tasks import Advance, Run, Task
+from runner.tasks import _benchmark_report as report
+from runner.tasks._benchmark_cases import Case, Cases, cases, contenders
+from runner.tasks._benchmark_report import Entry
+from runner.tasks._benchmark_subjects import Bench
+from runner.tasks._benchmark_timing import Statistics, clock, peak, rounds
+from runner.tasks._roofline import Roofs, allocated
+from runner.tasks._yardsticks import missing, opencv_threads
+from runner.tracking import charts
+from runner.tracking.directory import write_atomically, write_json
+
+logger = logging.getLogger(__name__)
+
+GIB = 2**30
+DEVICES = ("cpu", "cuda", "mps")
+
+
+def _listed(value: object) -> object:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+Passes = Annotated[
+    tuple[Literal["forward", "both"], ...], BeforeValidator(_listed), Limited(min_length=1)
+]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_listed), Limited(min_length=1)]
+Names = Annotated[tuple[OpName, ...], BeforeValidator(_listed), Limited(min_length=1)]
+
+
+class Benchmark(Task):
+    """A comparison of speed.
+
+    Attributes:
+        cases: what is measured, by name; null for the stack's conv and pool layers.
+        only: names of cases, or patterns such as ``edge-*``; null for all.
+        ops: which operators; null for all that support a case, but `loops`. Native is measured in
+            any case.
+        passes: ``forward`` is computed without gradients; ``both`` is forward and back to the
+            input and the parameters.
+        yardsticks: whether OpenCV, SciPy and a plain copy are measured too.
+        seconds: for one pass over one case; a slow one takes as long as `repeats` rounds take.
+        repeats: rounds, at the least.
+        memory_gib: what measuring an operator on a case may take; one that needs more is left out.
+    """
+
+    showcase: ClassVar[tuple[str, ...]] = ("benchmark/",)
+
+    cases: Cases = None
+    only: Patterns | None = None
+    ops: Names | None = None
+    passes: Passes = ("forward", "both")
+    yardsticks: bool = True
+    seconds: Annotated[float, Limited(gt=0, le=3600)] = 1.0
+    repeats: Annotated[int, Limited(ge=1, le=10_000)] = 3
+    memory_gib: Annotated[float, Limited(gt=0)] = 3.0
+
+    @property
+    def _limit(self) -> int:
+        return int(self.memory_gib * GIB)
+
+    def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
+        """What the largest case takes with the hungriest operator that may take part."""
+        largest = 0
+        for case in cases(self.cases, plan, self.only):
+            needed = case.bytes("native", ops)
+            if needed > self._limit:
+                where = f"task.cases.{case.name}.input" if self.cases else case.path
+                expected = f"a case that fits into task.memory_gib ({self.memory_gib:g} GiB)"
+                hint = "Use smaller sizes, or raise it and memory_limit_gib."
+                raise problem(where, expected, readable_bytes(needed), hint)
+            able, _ = contenders(case, self.ops, ops, "cpu", self._limit)
+            largest = max(largest, *(case.bytes(name, ops) for name in able))
+        return largest + allocated("cpu")
+
+    def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
+        """Every operator asked for must be able to do something."""
+        found = cases(self.cases, plan, self.only)
+        for i, name in enumerate(self.ops or ()):
+            reasons = [[case.unsupported(name, ops, one) for one in DEVICES] for case in found]
+            if all(all(by_device) for by_device in reasons):
+                raise problem(
+                    f"task.ops[{i}]",
+                    f"an operator for one of the cases ({', '.join(case.name for case in found)})",
+                    f"'{name}', which can't: {reasons[0][0][0]}",
+                )
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """Errors, times and ratios of everything on every case."""
+        import torch
+
+        found = cases(self.cases, run.plan, self.only)
+        work = [(case, *self._contenders(case, run)) for case in found]
+        steps = sum(1 + len(names) + len(self.passes) for _, names, _ in work)
+        roofs, machine = Roofs(run.device, run.dtype), _machine(run)
+        entries: list[Entry] = []
+        with run.progress(steps, "measuring") as advance, torch.no_grad(), opencv_threads():
+            for i, (case, names, left_out) in enumerate(work):
+                advance(case.name)
+                roofs.measure(clock(run.device))
+                added = self._measure(run, case, names, advance)
+                entries += added
+                lines = report.block(case, added, left_out if self.ops else {})
+                logger.info("\n".join(lines))
+                run.notes += ["", *lines]
+                _track(run, added, i + 1)
+                # After every case: what was measured stays, should the run be interrupted.
+                self._write(run, entries, roofs, machine)
+        self._conclude(run, entries, roofs, machine)
+        return self._metrics(entries, roofs)
+
+    def _contenders(self, case: Case, run: Run) -> tuple[list[str], dict[str, str]]:
+        device = run.device.partition(":")[0]
+        return contenders(case, self.ops, run.ops, device, self._limit)
+
+    def _measure(self, run: Run, case: Case, names: Sequence[str], advance: Advance) -> list[Entry]:
+        """Whether each operator is right, then its times."""
+        bench = Bench.of(case, run.ops, run.device, run.seed)
+        subjects = [bench.operator(name) for name in names]
+        subjects += bench.others() if self.yardsticks else []
+        reference = bench.reference("both" in self.passes)
+        verdicts, picked = {}, {}
+        for subject in subjects:
+            before = len(choices.made)
+            verdicts[subject.name] = bench.check(subject, self.passes, reference)
+            picked[subject.name] = choices.made[before:]
+            if subject.operator is not None:
+                advance(f"{case.name} {subject.name}")
+        del reference
+        entries: list[Entry] = []
+        for which in self.passes:
+            calls = {
+                subject.name: call
+                for subject in subjects
+                if not verdicts[subject.name].failure and (call := subject.call(which))
+            }
+            # Without a yardstick there are no ratios, and no order of magnitude to trust.
+            times = (
+                rounds(calls, clock(run.device), self.seconds, self.repeats, run.seed)
+                if "native" in calls
+                else {}
+            )
+            for subject in subjects:
+                if subject.call(which) is None:
+                    continue
+                verdict, taken = verdicts[subject.name], times.get(subject.name)
+                entry = Entry(case, subject.name, which, subject.operator is not None, verdict)
+                if taken is not None:
+                    entry = replace(
+                        entry,
+                        statistics=Statistics.of(taken, times["native"]),
+                        extra=_extra(calls[subject.name], run.device),
+                    )
+                chose = _chosen(picked[subject.name], which)
+                entries.append(replace(entry, workspace=subject.workspace, chose=chose))
+            advance(f"{case.name} {report.TITLES[which]}")
+        return entries
+
+    def _write(
+        self, run: Run, entries: Sequence[Entry], roofs: Roofs, machine: dict[str, Any]
+    ) -> None:
+        rows = [entry.to_dict(roofs) for entry in entries]
+        place = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "load")
+        files = {
+            "csv": report.to_csv(rows, machine),
+            "md": report.markdown(entries, self.passes, place).encode(),
+        }
+        for kind, content in files.items():
+            write_atomically(run.directory / f"benchmark.{kind}", content)
+        facts = {"machine": machine, "roofs": roofs.to_dict(), "rows": rows}
+        write_json(run.directory / "benchmark.json", facts)
+
+    def _conclude(
+        self, run: Run, entries: Sequence[Entry], roofs: Roofs, machine: dict[str, Any]
+    ) -> None:
+        """What is said and drawn at the end."""
+        if len({entry.case.name for entry in entries}) > 1:
+            for which in self.passes:
+                run.notes += ["", *report.overview(entries, which)]
+        run.notes += ["", *report.remarks(entries, self.passes, roofs, machine)]
+        absent = missing() if self.yardsticks and run.device == "cpu" else []
+        if absent:
+            run.notes.append(f"Not installed, and so not measured: {', '.join(absent)}.")
+        run.tracker.text("benchmark", (run.directory / "benchmark.md").read_text())
+        for which in self.passes:
+            drawn = report.ratios(entries, which)
+            if drawn:
+                title = f"Times as fast as native, {report.TITLES[which]}"
+                run.tracker.image(f"benchmark/{which}", charts.ratios(drawn, title))
+        points = report.points(entries, self.passes[0])
+        if points:
+            title = (
+                f"Under two roofs: {report.TITLES[self.passes[0]]}, {machine['threads']} threads"
+            )
+            roof = charts.roofline(points, roofs.copy / 1e9, roofs.product / 1e9, title)
+            run.tracker.image("benchmark/roofline", roof)
+
+    def _metrics(self, entries: Sequence[Entry], roofs: Roofs) -> dict[str, Any]:
+        wrong = dict.fromkeys(f"{e.case.name} {e.name}" for e in entries if e.verdict.failure)
+        return {
+            "wrong": len(wrong),
+            "wrong_ones": list(wrong),
+            "measured": len({(entry.case.name, entry.name) for entry in entries}),
+            "noisy": sum(entry.noisy for entry in entries),
+            **report.summary(entries, self.passes),
+            "copy_gb_per_s": roofs.copy / 1e9,
+            "product_gflop_per_s": roofs.product / 1e9,
+        }
+
+
+def _extra(call: Callable[[], Any], device: str) -> int | None:
+    """Bytes that a call takes, at most, besides what it gives."""
+    grown = peak(call, device)
+    if grown is None:
+        return None
+    given = call()
+    tensors = given if isinstance(given, tuple) else (given,)
+    sizes: list[int] = [one.numel() * one.element_size() for one in tensors]
+    return max(0, grown - sum(sizes))
+
+
+def _chosen(made: Sequence[Choice], which: str) -> str:
+    """What `auto` took in a pass."""
+    picked = {one.computation: one.picked for one in made}
+    if which == "forward":
+        return picked.get("forward", "")
+    pooled = picked.get("forward and gradient")
+    if pooled or len(set(picked.values())) == 1:
+        return pooled or next(iter(picked.values()))
+    return ", ".join(f"{name} ({computation})" for computation, name in picked.items())
+
+
+def _track(run: Run, entries: Sequence[Entry], step: int) -> None:
+    """A case's numbers, one step each."""
+    scalars = {}
+    for entry in entries:
+        if entry.statistics is not None:
+            tag = f"{entry.case.name}/{entry.name}"
+            scalars[f"{entry.which}_ms/{tag}"] = entry.statistics.median * 1e3
+            scalars[f"{entry.which}_ratio/{tag}"] = entry.statistics.ratio
+    run.tracker.scalars(scalars, step)
+
+
+def _machine(run: Run) -> dict[str, Any]:
+    """What times depend on."""
+    import torch
+
+    name = _processor()
+    if run.device.startswith("cuda"):
+        name = torch.cuda.get_device_name(run.device)
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "dtype": run.dtype,
+        "torch": torch.__version__,
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _processor() -> str:
+    """The processor's name and how many there are."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):  # Linux has it here
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{os.cpu_count()} × {name}"
