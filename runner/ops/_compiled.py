@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from numba import njit
 from numba.core.caching import FunctionCache
@@ -57,6 +58,15 @@ def array(x: Tensor) -> NDArray[Any]:
     """A CPU tensor as an array that shares its memory; only a tensor in another order is copied."""
     found: NDArray[Any] = x.detach().contiguous().numpy()
     return found
+
+
+def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """A CPU tensor that is still to be written, of the type of another.
+
+    NumPy asks the system for huge pages, torch doesn't: the first writing of a large tensor is
+    several times faster with them.
+    """
+    return torch.from_numpy(np.empty(shape, array(like.new_empty(0)).dtype))
 
 
 def share(work: Callable[[int, int], Any], count: int, cost: float = float("inf")) -> None:

@@ -1,4 +1,4 @@
-"""Cross-correlation and its gradients on the CPU.
+"""Cross-correlation and its gradients on the CPU: which loops, over which parts.
 
 A weight that is infinite or NaN makes NaN of the zeros around the input, and in the input's
 gradient of those around the output's.
@@ -7,25 +7,33 @@ gradient of those around the output's.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from runner.geometry import ConvGeometry, Pair
-from runner.ops._compiled import array, share
+from runner.ops._compiled import array, empty, share
 from runner.ops.direct import numba_conv_kernels as kernels
+
+UNROLLED = {(1, 2), (2, 1), (2, 2), (1, 3), (3, 1), (3, 3), (5, 5), (7, 7)}
+"""Kernels that have loops of their own; each takes part of a second to compile, once."""
+
+MOST_CHANNELS = 256
+"""Of a group; beyond, adding them up one by one in float32 would lose too much."""
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
     """As `ConvOp.forward`."""
     oh, ow = geometry.output_size((x.shape[2], x.shape[3]))
-    y = x.new_empty(x.shape[0], weight.shape[0], oh, ow)
+    y = empty((x.shape[0], weight.shape[0], oh, ow), x)
     if bias is None:
         bias = weight.new_zeros(weight.shape[0])
-    tensors = (array(_padded(x, geometry)), array(weight), array(bias), y.numpy())
-    window = (*geometry.stride, *geometry.dilation, geometry.groups)
+    tensors = (array(x), array(weight), array(bias), array(y))
+    rows = band(weight.shape[1], oh, ow, geometry)
+    compute = kernels.correlation(*_unrolled(geometry, weight.shape[1]))
+    work = 1e-3 * y.numel() * weight[0].numel()
     share(
-        lambda start, stop: kernels.correlate(*tensors, *window, start, stop),
-        x.shape[0] * geometry.groups * oh,
+        lambda start, stop: compute(*tensors, _window(geometry, rows), start, stop),
+        x.shape[0] * geometry.groups * -(-oh // rows),
+        work,
     )
     return y
 
@@ -34,39 +42,57 @@ def input_gradient(grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeome
     """As `ConvOp.input_gradient`."""
     if geometry.stride == (1, 1):
         return forward(grad, *_transposed(weight, geometry))
-    c_in = weight.shape[1] * geometry.groups
-    found = grad.new_empty(grad.shape[0], c_in, *size)
-    tensors = (array(grad), array(weight), found.numpy())
+    found = empty((grad.shape[0], weight.shape[1] * geometry.groups, *size), grad)
+    tensors = (array(grad), array(weight), array(found))
     top, _, left, _ = geometry.padding
     window = (*geometry.stride, *geometry.dilation, top, left, geometry.groups)
     share(
-        lambda start, stop: kernels.hand_back(*tensors, *window, start, stop),
+        lambda start, stop: kernels.hand_back(*tensors, window, start, stop),
         grad.shape[0] * geometry.groups * size[0],
+        1e-3 * grad.numel() * weight[0].numel(),
     )
     return found
 
 
 def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
     """As `ConvOp.weight_gradient`."""
-    c_out = grad.shape[1]
-    rows = grad.shape[0] * grad.shape[2]
+    n, c_out, oh, ow = grad.shape
+    ins = x.shape[1] // geometry.groups
+    rows = band(ins, oh, ow, geometry)
     # The parts don't depend on the number of threads, and so neither does any bit of the result.
-    parts = max(1, min(rows, 32 // c_out))
-    shape = (c_out, x.shape[1] // geometry.groups, *geometry.kernel)
-    sums = torch.zeros(parts, *shape, dtype=torch.float64)
-    tensors = (array(grad), array(_padded(x, geometry)), sums.numpy())
-    window = (*geometry.stride, *geometry.dilation, geometry.groups)
+    parts = max(1, min(n * -(-oh // rows), PARTS // c_out))
+    sums = torch.zeros(parts, c_out, ins, *geometry.kernel, dtype=torch.float64)
+    tensors = (array(grad), array(x), array(sums))
+    compute = kernels.weight_gradient(*_unrolled(geometry, ins))
     share(
-        lambda start, stop: kernels.correlate_gradient(*tensors, *window, start, stop),
+        lambda start, stop: compute(*tensors, _window(geometry, rows), start, stop),
         parts * c_out,
+        1e-3 * grad.numel() * sums[0, 0].numel(),
     )
     return sums.sum(dim=0).to(grad.dtype)
 
 
-def _padded(x: Tensor, geometry: ConvGeometry) -> Tensor:
-    """The input with zeros around it; negative padding cuts off."""
-    top, bottom, left, right = geometry.padding
-    return F.pad(x, (left, right, top, bottom)) if any(geometry.padding) else x
+PARTS = 64
+"""Pieces that the weight's gradient is shared out in, where one output channel alone is few."""
+
+
+def band(ins: int, oh: int, ow: int, geometry: ConvGeometry) -> int:
+    """How many rows of the output are computed from one band of the input."""
+    columns = (ow - 1) * geometry.stride[1] + geometry.extent[1]
+    return min(max(kernels.BAND // (ins * columns * geometry.stride[0]), 1), oh)
+
+
+def _unrolled(geometry: ConvGeometry, ins: int) -> Pair:
+    """The kernel's size where there are loops for it, or zeros."""
+    simple = geometry.stride == geometry.dilation == (1, 1) and ins <= MOST_CHANNELS
+    return geometry.kernel if simple and geometry.kernel in UNROLLED else (0, 0)
+
+
+def _window(geometry: ConvGeometry, rows: int) -> tuple[int, ...]:
+    """What the loops need to know besides the sizes of the arrays."""
+    top, _, left, _ = geometry.padding
+    padded = int(any(geometry.padding))
+    return (*geometry.stride, *geometry.dilation, top, left, geometry.groups, rows, padded)
 
 
 def _transposed(weight: Tensor, geometry: ConvGeometry) -> tuple[Tensor, None, ConvGeometry]:
@@ -76,8 +102,8 @@ def _transposed(weight: Tensor, geometry: ConvGeometry) -> tuple[Tensor, None, C
     that overlap the output.
     """
     groups, (_, ins, kh, kw) = geometry.groups, weight.shape
-    kernels_of = weight.reshape(groups, -1, ins, kh, kw).transpose(1, 2).flip(3, 4)
+    turned = weight.reshape(groups, -1, ins, kh, kw).transpose(1, 2).flip(3, 4)
     (eh, ew), (top, bottom, left, right) = geometry.extent, geometry.padding
     padding = (eh - 1 - top, eh - 1 - bottom, ew - 1 - left, ew - 1 - right)
     full = ConvGeometry((kh, kw), (1, 1), padding, geometry.dilation, groups)
-    return kernels_of.reshape(groups * ins, -1, kh, kw), None, full
+    return turned.reshape(groups * ins, -1, kh, kw), None, full
