@@ -132,12 +132,16 @@ def compare(expect: Mapping[str, Expectation], metrics: Mapping[str, Any]) -> li
         else:
             failure = f"not measured; there is {', '.join(metrics) or 'nothing'}. "
             failure += did_you_mean(name, metrics)
-        measured = metrics.get(name)
-        if isinstance(expectation.value, Mapping) and isinstance(measured, Mapping):
-            # What nobody asked about would only hide the rest.
-            measured = {key: measured[key] for key in expectation.value if key in measured}
+        measured = _asked_for(expectation.value, metrics.get(name))
         outcomes.append(Outcome(name, str(expectation), measured, failure.strip()))
     return outcomes
+
+
+def _asked_for(expected: Any, measured: Any) -> Any:
+    """The entries of a mapping that an expectation is about; the others would only hide these."""
+    if not (isinstance(expected, Mapping) and isinstance(measured, Mapping)):
+        return measured
+    return {key: _asked_for(expected[key], measured[key]) for key in expected if key in measured}
 
 
 def compact(value: Any) -> str:

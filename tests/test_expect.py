@@ -186,3 +186,9 @@ def test_of_a_mapping_only_what_was_asked_about_is_shown() -> None:
     found = outcome({"value": {"a": [1, 2]}}, {"a": [1, 2], "b": 3})
     assert found.measured == {"a": [1, 2]}
     assert found.expected == "{a: [1, 2]}"
+
+
+def test_of_mappings_inside_mappings_too() -> None:
+    measured = {"a": {"b": 1, "c": 2}, "d": 3}
+    assert outcome({"value": {"a": {"b": 1}}}, measured).measured == {"a": {"b": 1}}
+    assert outcome({"value": {"a": {"x": 1}}}, measured).measured == {"a": {}}

@@ -84,7 +84,9 @@ def indices(count: int) -> str:
     return f"0 to {count - 1}" if count > 1 else "0, the only one"
 
 
-def named_layer(name: str, plan: Plan, able: Mapping[str, Row], what: str) -> Row:
+def named_layer(
+    name: str, plan: Plan, able: Mapping[str, Row], what: str, path: str = "task.layer"
+) -> Row:
     """The layer that ``task.layer`` names.
 
     Args:
@@ -92,6 +94,7 @@ def named_layer(name: str, plan: Plan, able: Mapping[str, Row], what: str) -> Ro
         plan: of the stack.
         able: the layers that can be picked, by name; at least one.
         what: they are.
+        path: of the name in the config.
 
     Raises:
         ConfigError: it isn't one of them; the answer lists some, those in a container of that
@@ -103,7 +106,7 @@ def named_layer(name: str, plan: Plan, able: Mapping[str, Row], what: str) -> Ro
     listed = near if len(near) <= 12 else [*near[:6], "…", *near[-3:]]
     kind = next((f", of kind {row.kind}" for row in plan.walk() if row.name == name), "")
     raise problem(
-        "task.layer",
+        path,
         f"{what} ({', '.join(listed)})",
         f"'{name}'{kind}",
         "" if kind else did_you_mean(name, able),

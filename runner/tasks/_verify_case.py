@@ -19,8 +19,8 @@ FORWARD = "forward"
 INPUT, WEIGHT, BIAS = "input_gradient", "weight_gradient", "bias_gradient"
 """What is computed, by the names that metrics have."""
 
-STEPS, CHANNELS, GROUPS = 4, 64, 4
-"""Of a crop: about so many windows along an axis, so many channels, so many groups, at most."""
+STEPS, CHANNELS, GROUPS = 4, 8, 4
+"""Of a crop: about so many windows along an axis; so many channels, or groups of several."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from runner.plan import Row
@@ -113,8 +114,8 @@ def _line(row: Sequence[str], widths: Mapping[str, int], gap: str) -> str:
 
 def _short(number: float) -> str:
     """``2.4e-7``: two digits; ``2e-6`` where the second is 0."""
-    if number == 0:
-        return "0"
+    if number == 0 or not isfinite(number):
+        return f"{number:g}"
     digits, _, exponent = f"{number:.1e}".partition("e")
     return f"{digits.removesuffix('.0')}e{int(exponent)}"
 

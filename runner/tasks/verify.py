@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
 from runner.config.errors import problem
-from runner.config.spec import Count, Spec
+from runner.config.spec import Count, Spec, refuse
 from runner.geometry import elements
 from runner.ops import Gate, Operator, Ops, conv_op, pool_op
 from runner.plan import ITEM_BYTES, Plan, Row
@@ -38,6 +38,8 @@ DRAWN = ("forward", "input_gradient")
 
 
 def _names(value: object) -> object:
+    if isinstance(value, list | tuple) and not value:
+        refuse("a layer's name or a list of some, or null for all", "[]")
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
@@ -115,7 +117,8 @@ class Verify(Task):
         found: dict[str, Row] = {}
         for name in self.layers:
             inside = {key: row for key, row in able.items() if key.startswith(f"{name}.")}
-            found |= inside or {name: named_layer(name, plan, able, "a conv or pool layer")}
+            what, path = "a conv or pool layer", "task.layers"
+            found |= inside or {name: named_layer(name, plan, able, what, path)}
         return list(found.values())
 
     def run(self, run: Run) -> dict[str, Any]:
