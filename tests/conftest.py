@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 
 # Tests run beside each other: threads that wait for those of another take several times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,3 +48,24 @@ def cli(workplace: Path) -> Callable[..., Finished]:
         return Finished(done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
 
     return call
+
+
+@pytest.fixture
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Adds a file to a menu, as a file in the menu's folder would be, for one test."""
+    added = []
+
+    def add(package: str, name: str, source: str) -> None:
+        folder = tmp_path / package
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(dedent(source))
+        path = importlib.import_module(package).__path__
+        monkeypatch.setattr(sys.modules[package], "__path__", [*path, str(folder)])
+        added.append((package, name))
+        importlib.invalidate_caches()
+
+    yield add
+    for package, name in added:
+        sys.modules.pop(f"{package}.{name}", None)
+        if hasattr(sys.modules[package], name):
+            delattr(sys.modules[package], name)

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from textwrap import dedent
 
 import pytest
 
@@ -15,27 +14,6 @@ from runner.ops import ConvOp, Ops, PoolOp, conv_op, pool_op
 from runner.stack import Stack
 
 MENUS = ["runner.layers", "runner.ops", "runner.data", "runner.tasks"]
-
-
-@pytest.fixture
-def entry(tmp_path, monkeypatch):
-    """Adds a file to a menu, as a file in the menu's folder would be, for one test."""
-    added = []
-
-    def add(package: str, name: str, source: str) -> None:
-        folder = tmp_path / package
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.py").write_text(dedent(source))
-        path = importlib.import_module(package).__path__
-        monkeypatch.setattr(sys.modules[package], "__path__", [*path, str(folder)])
-        added.append((package, name))
-        importlib.invalidate_caches()
-
-    yield add
-    for package, name in added:
-        sys.modules.pop(f"{package}.{name}", None)
-        if hasattr(sys.modules[package], name):
-            delattr(sys.modules[package], name)
 
 
 @pytest.mark.parametrize("package", MENUS)

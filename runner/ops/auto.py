@@ -29,8 +29,8 @@ T = TypeVar("T", ConvOp, PoolOp)
 class _Among(Generic[T]):
     """The operators to choose from."""
 
-    def __init__(self, auto: Auto, contract: type[T], made: Callable[[str], T]) -> None:
-        self.auto = auto
+    def __init__(self, auto: Auto, what: str, contract: type[T], made: Callable[[str], T]) -> None:
+        self.auto, self._what = auto, what
         self._contract: type[T] = contract
         self._made: Callable[[str], T] = made
         self._chooser: Any = None
@@ -45,7 +45,7 @@ class _Among(Generic[T]):
                 continue
             if menu.find(PACKAGE, name, self._contract) is None:
                 if self.auto.allow is not None:
-                    found[name] = ["it has no such computation"]
+                    found[name] = [f"it has no {self._what}"]
                 continue
             op: T = self._made(name)
             found[name] = [*ask(op), *self._inexact(op, dtype)]
@@ -103,7 +103,7 @@ class AutoConv(ConvOp):
     """The fastest convolution."""
 
     def __init__(self, auto: Auto | None = None) -> None:
-        self._among = _Among(auto or Auto(), ConvOp, conv_op)  # type: ignore[type-abstract]  # a contract
+        self._among = _Among(auto or Auto(), "convolution", ConvOp, conv_op)  # type: ignore[type-abstract]  # a contract
         exact = self._among.able("float32", lambda _: []).values()
         self.sums = all(op.sums for op in exact)
         least = [op.gates["float32"] for op in exact] or [self.gates["float32"]]
@@ -209,7 +209,7 @@ class AutoPool(PoolOp):
     """The fastest pooling."""
 
     def __init__(self, auto: Auto | None = None) -> None:
-        self._among = _Among(auto or Auto(), PoolOp, pool_op)  # type: ignore[type-abstract]  # a contract
+        self._among = _Among(auto or Auto(), "pooling", PoolOp, pool_op)  # type: ignore[type-abstract]  # a contract
 
     @classmethod
     def made(cls, auto: Auto) -> Self:
