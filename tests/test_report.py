@@ -222,12 +222,14 @@ def test_what_is_gathered(tmp_path: Path) -> None:
     job(tmp_path / "4", experiment="own/x", about="", expectations=[], command=words.format("own"))
     job(tmp_path / "5", experiment="x", about="6.1  X? Y.", command=words.format("x"))
     job(tmp_path / "6", state="RUNNING", experiment="6_1/killed", command=words.format("killed"))
+    job(tmp_path / "7", experiment="ops/fft", about="Is it? Yes.", command=words.format("fft"))
     found = gather(tmp_path)
     assert [(s.title, [e.folder for e in s.entries]) for s in found.sections] == [
         ("6.1 From fully connected layers to convolutions", ["6"]),
         # By section, then as they ran: 9 before 10, 6.2.1 before 6.2.10, exercises last.
         ("6.2 Convolutions for images", ["9", "10", "2", "1"]),
         ("7 Modern networks", ["3"]),
+        ("Operators", ["7"]),
         ("own", ["4"]),
         ("Others", ["5"]),
     ]
@@ -241,12 +243,15 @@ def test_what_is_gathered(tmp_path: Path) -> None:
         "3": "FAILED",
         "4": "done",  # it expected nothing
         "5": "holds",
+        "7": "holds",
     }
+    # What isn't from the book has no number.
+    assert (by_folder["7"].section, by_folder["7"].question) == ("", "Is it?")
     assert by_folder["2"].reasons == ["output: 3 is not 2 ± 0"]
     assert by_folder["3"].reasons == ["Diverged: 2 < 3"]
     assert by_folder["9"].name == "6_2/nine"  # device=cpu is said by all, and tells nothing apart
     assert headline(found) == (
-        "4 of 8 experiments hold, 1 killed, 1 does not hold, 1 FAILED, 1 done"
+        "5 of 9 experiments hold, 1 killed, 1 does not hold, 1 FAILED, 1 done"
     )
     # From 03:04:05 to 9.25 s after 03:05:06.
     assert dict(facts(found)) == {

@@ -26,8 +26,9 @@ SECTIONS = {
     "6_5": "6.5 Pooling",
     "6_6": "6.6 LeNet",
     "7": "7 Modern networks",
+    "ops": "Operators",
 }
-"""Titles by folder of ``configs/experiment/``, in the book's order; other folders follow."""
+"""Titles by folder of ``configs/experiment/``, the book's in its order; other folders follow."""
 
 PICTURES = 4
 """How many pictures of a run are shown, at most."""

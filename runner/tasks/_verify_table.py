@@ -96,10 +96,15 @@ def _cells(name: str, error: Error) -> tuple[str, ...]:
     gate = "/".join(map(_short, error.gate))
     if not error.finite:
         return name, "–", "–", gate, "–", error.verdict
-    star = "*" if error.cancelled > 1 else ""
+    star = "*" if _starred(error) else ""
     equal = f"{int(100 * error.equal)} %" if error.equal < 1 else "all"
     verdict = error.verdict if error.holds else error.verdict.upper()
     return name, _short(error.relative) + star, _short(error.largest) + star, gate, equal, verdict
+
+
+def _starred(error: Error) -> bool:
+    """Whether something else than the reference is what the error is relative to."""
+    return error.cancelled > 1 and error.equal < 1
 
 
 def _line(row: Sequence[str], widths: Mapping[str, int], gap: str) -> str:
@@ -136,7 +141,7 @@ def notes(layers: Sequence[Verified], dtype: str) -> list[str]:
             f"Beyond those crops, {', '.join(own)} was compared with itself: native in float64 is "
             "the reference. Raise task.work, or set task.reference=loops."
         )
-    if any(error.cancelled > 1 for layer in layers for error in layer.errors.values()):
+    if any(_starred(error) for layer in layers for error in layer.errors.values()):
         said.append(
             "* What is added up here cancels more than random signs do, in every operator: the "
             "error is relative to what random signs would leave."
