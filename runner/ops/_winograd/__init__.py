@@ -1,0 +1,100 @@
+"""Winograd's minimal filtering: fewer multiplications for the sum of a 3×3 window.
+
+`matrices` says where it comes from, `reference` computes it readably, `blocks` and `tiles` fast.
+After Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks*, 2016 (arXiv:1509.09308).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from runner.geometry import ConvGeometry, Pair, Shape
+from runner.ops import ConvOp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MinimalFiltering(ConvOp):
+    """F(m×m, 3×3): tiles of m × m outputs from (m + 2)² products per pair of channels.
+
+    A NaN, an infinity or a very large number in the input reaches every output of its tiles, with
+    the rounding errors of its size; elsewhere it reaches only the windows that it is in.
+
+    Attributes:
+        m: outputs of a tile along one axis.
+    """
+
+    m: ClassVar[int]
+    sums: bool = False
+
+    def unsupported(self, geometry: ConvGeometry, dtype: str, device: str) -> list[str]:
+        """Needs 3×3 kernels side by side, enough precision, and the CPU."""
+        (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
+        reasons = []
+        if (kh, kw) != (3, 3):
+            reasons.append(f"the kernel is {kh}×{kw}; Winograd's transforms here are for 3×3")
+        if (sh, sw) != (1, 1):
+            reasons.append(f"the stride is {sh}×{sw}; its tiles are for stride 1")
+        if (dh, dw) != (1, 1):
+            reasons.append(f"the dilation is {dh}×{dw}; its tiles are for dilation 1")
+        if dtype not in ("float32", "float64"):
+            reasons.append(f"its transforms amplify rounding too much for {dtype}")
+        if device != "cpu":
+            reasons.append(f"its transforms are compiled for cpu, not for {device}")
+        return reasons
+
+    def scratch(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
+        """The transformed kernels, and a block's tiles before and after the products."""
+        c_in, c_out = x.channels // geometry.groups, y.channels // geometry.groups
+        count = min(self._tiles(y), block_of(c_in + c_out, self.m))
+        return (self.m + 2) ** 2 * (c_in * c_out + count * (c_in + c_out))
+
+    def estimate(self, x: Shape, y: Shape, geometry: ConvGeometry) -> float:
+        """Products at 100 GFLOP/s, and 20 ns for each transform of a tile."""
+        pairs = x.channels * y.channels // geometry.groups
+        products = 2e-11 * (self.m + 2) ** 2 * self._tiles(y) * pairs
+        return products + 20e-9 * self._tiles(y) * (x.channels + y.channels)
+
+    def forward(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
+    ) -> Tensor:
+        """Transform tiles and kernels, multiply them summing over channels, transform back."""
+        from runner.ops._winograd import blocks
+
+        top, _, left, _ = geometry.padding
+        size = geometry.output_size((x.shape[2], x.shape[3]))
+        return blocks.correlate(x, weight, bias, (-top, -left), size, geometry.groups, self.m)
+
+    def input_gradient(
+        self, grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeometry
+    ) -> Tensor:
+        """The same on the output's gradient, with kernels turned by 180° and channels exchanged."""
+        from runner.ops._winograd import blocks
+
+        top, _, left, _ = geometry.padding
+        turned = weight.unflatten(0, (geometry.groups, -1)).transpose(1, 2).flatten(0, 1)
+        # A window of the gradient ends where the output's windows begin: 2 further up and left.
+        corner = (top - 2, left - 2)
+        return blocks.correlate(
+            grad, turned.flip(2, 3), None, corner, size, geometry.groups, self.m
+        )
+
+    def weight_gradient(self, grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
+        """Products of transformed input and transformed gradient, summed, transformed back once."""
+        from runner.ops._winograd import blocks
+
+        top, _, left, _ = geometry.padding
+        return blocks.weight_gradient(grad, x, (-top, -left), geometry.groups, self.m)
+
+    def _tiles(self, y: Shape) -> int:
+        return -(-y.height // self.m) * -(-y.width // self.m)
+
+
+BLOCK_NUMBERS = 2**22
+"""What a block's transformed tiles may hold, in numbers: 16 MiB in float32."""
+
+
+def block_of(channels: int, m: int) -> int:
+    """The most tiles of a block, for the input and output channels together."""
+    return max(BLOCK_NUMBERS // ((m + 2) ** 2 * channels), 64)

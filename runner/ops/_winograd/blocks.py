@@ -1,0 +1,135 @@
+"""Minimal filtering on the CPU: compiled transforms around matrix products, block by block.
+
+For each of the t² elements of a tile, all channels of a block of tiles are one matrix product:
+c_out × c_in times c_in × tiles. Blocks are small enough for their transforms and products to stay
+in the cache, and large enough for the products to run at full speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runner.geometry import Pair
+from runner.ops._compiled import array, share
+from runner.ops._winograd import block_of, reference, tiles
+
+
+def correlate(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    corner: Pair,
+    size: Pair,
+    groups: int,
+    m: int,
+) -> Tensor:
+    """As `reference.correlate`."""
+    n, c_in, c_out = x.shape[0], weight.shape[1], weight.shape[0] // groups
+    y = x.new_empty(n, groups * c_out, *size)
+    rows, columns = -(-size[0] // m), -(-size[1] // m)
+    images = array(x)
+    biases, maps = array(y.new_zeros(groups * c_out) if bias is None else bias), array(y)
+    for group in range(groups):
+        kernels = reference.transform_kernels(weight[group * c_out : (group + 1) * c_out], m)
+        taken = (rows, columns, *corner, group * c_in)
+        laid = (rows, columns, 0, 0, group * c_out)
+        for first, count in _blocks(n * rows * columns, c_in + c_out, m):
+            inputs = _transformed(tiles.to_products, images, taken, m, first, count, c_in)
+            _lay(_products(kernels, inputs), biases, laid, m, first, maps)
+    return y
+
+
+def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) -> Tensor:
+    """As `reference.weight_gradient`."""
+    n, c_in, c_out = x.shape[0], x.shape[1] // groups, grad.shape[1] // groups
+    rows, columns = -(-grad.shape[2] // m), -(-grad.shape[3] // m)
+    images, maps = array(x), array(grad)
+    found = []
+    for group in range(groups):
+        taken = (rows, columns, *corner, group * c_in)
+        given = (rows, columns, 0, 0, group * c_out)
+        sums = x.new_zeros((m + 2) ** 2, c_out, c_in)
+        for first, count in _blocks(n * rows * columns, c_in + c_out, m):
+            inputs = _transformed(tiles.to_products, images, taken, m, first, count, c_in)
+            outputs = _transformed(tiles.outputs_to_products, maps, given, m, first, count, c_out)
+            for total, product in zip(sums, _products(outputs, inputs.mT), strict=True):
+                total += product
+        found.append(reference.transform_back(sums, m))
+    return torch.cat(found)
+
+
+def _blocks(count: int, channels: int, m: int) -> Iterator[tuple[int, int]]:
+    """First tile and number of tiles of every block; blocks are about equal."""
+    if not count:
+        return
+    parts = -(-count // block_of(channels, m))
+    size = -(-count // (parts * tiles.STRIP)) * tiles.STRIP
+    for first in range(0, count, size):
+        yield first, min(size, count - first)
+
+
+def _transformed(
+    transform: Any,
+    images: tiles.Array,
+    tiling: tiles.Tiling,
+    m: int,
+    first: int,
+    count: int,
+    channels: int,
+) -> Tensor:
+    """A block's tiles: t² × channels × count."""
+    found = torch.from_numpy(images[:0]).new_empty((m + 2) ** 2, channels, count)
+    target = array(found)
+
+    def work(start: int, stop: int) -> None:
+        transform(images, tiling, m, first, target, start, stop)
+
+    share(work, channels * -(-count // tiles.STRIP), channels * count * COST)
+    return found
+
+
+def _lay(
+    products: Sequence[Tensor],
+    biases: tiles.Array,
+    tiling: tiles.Tiling,
+    m: int,
+    first: int,
+    maps: tiles.Array,
+) -> None:
+    """Transform a block's products back to where they belong in the output."""
+    channels, count = products[0].shape
+    taken = tuple(map(array, products))
+
+    def work(start: int, stop: int) -> None:
+        tiles.from_products(taken, biases, tiling, m, first, maps, start, stop)
+
+    share(work, channels * -(-count // tiles.STRIP), channels * count * COST)
+
+
+COST = 0.02
+"""Microseconds that transforming one tile takes, about."""
+
+
+def _products(left: Tensor, right: Tensor) -> Sequence[Tensor]:
+    """One matrix product for every element of a tile: t² × p × q times t² × q × r."""
+    if (
+        _has_onednn()
+        and left.dtype == torch.float32
+        and min(left.shape[1:] + right.shape[2:]) >= 32
+    ):
+        linear: Any = torch.ops.mkldnn._linear_pointwise
+        return [linear(p, q.T, None, "none", [], "") for p, q in zip(left, right, strict=True)]
+    return torch.bmm(left, right).unbind()
+
+
+def _has_onednn() -> bool:
+    """Whether torch can be asked for oneDNN's product.
+
+    It is up to twice as fast as the one behind `torch.bmm` where MKL makes no use of a
+    processor's AVX-512.
+    """
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
