@@ -27,63 +27,65 @@ class Windows(NamedTuple):
     Attributes:
         rows: a line per output row, as the kernels take it.
         columns: a line per output column.
-        width: the distance in a place's number from one row to the next.
-        offsets: where each place of a window lies in the plane, from where its places are counted
-            from; empty where a place's number says so itself.
+        grid: padding on the left, step and width; a step of 0 where windows differ.
+        distance: how much a place's number grows from one row of a window to the next.
+        offsets: how far each place of a window lies in memory from the window's first; empty
+            where a place's number says that itself.
         size: height and width of the output.
     """
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
-    width: int
+    grid: tuple[int, int, int]
+    distance: int
     offsets: NDArray[np.int64]
     size: Pair
 
 
 @lru_cache(maxsize=256)
 def _windows(geometry: PoolGeometry, size: Pair) -> Windows:
-    (kh, kw), (oh, ow) = geometry.kernel, geometry.output_size(size)
-    lines = [np.array(geometry.windows(size, axis), np.int64) for axis in (0, 1)]
-    numbered = geometry.output is None and kh * kw <= 256
-    starts = [
-        (np.arange(count) * stride - before) * numbered
-        for count, stride, before in zip(
-            (oh, ow), geometry.stride, geometry.padding[::2], strict=True
-        )
-    ]
-    rows, columns = (np.column_stack(pair) for pair in zip(lines, starts, strict=True))
-    if not numbered:
-        return Windows(rows, columns, size[1], np.empty(0, np.int64), (oh, ow))
-    offsets = np.add.outer(np.arange(kh) * size[1], np.arange(kw)).reshape(-1)
-    return Windows(rows, columns, kw, offsets, (oh, ow))
+    (kh, kw), (oh, ow), w = geometry.kernel, geometry.output_size(size), size[1]
+    rows, columns = (_lines(geometry, size, axis) for axis in (0, 1))
+    grid = (geometry.padding[2], geometry.stride[1], kw)
+    if geometry.output is not None:
+        grid = (0, 0, 0) if w % ow else (0, w // ow, w // ow)
+    if geometry.output is not None or kh * kw > 256:
+        return Windows(rows, columns, grid, w, np.empty(0, np.int64), (oh, ow))
+    offsets = np.add.outer(np.arange(kh) * w, np.arange(kw)).reshape(-1)
+    return Windows(rows, columns, grid, kw, offsets, (oh, ow))
+
+
+def _lines(geometry: PoolGeometry, size: Pair, axis: int) -> NDArray[np.int64]:
+    windows = np.array(geometry.windows(size, axis), np.int64)
+    origins = windows[:, 0]
+    if geometry.output is None:
+        origins = np.arange(len(windows)) * geometry.stride[axis] - geometry.padding[2 * axis]
+    return np.column_stack((windows, origins))
 
 
 def forward(x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
     """Each output is the largest, smallest or mean number of a window."""
-    windows = _windows(geometry, (x.shape[2], x.shape[3]))
-    y = x.new_empty(*x.shape[:2], *windows.size)
-    source, result = _planes(x), _planes(y)
+    windows, source = _windows(geometry, (x.shape[2], x.shape[3])), _planes(x)
+    y = np.empty((len(source), *windows.size), source.dtype)
     if mode == "avg":
-        _by_rows(kernels.means, result, source, result, *windows[:2])
+        _by_rows(kernels.means, y, source, source, y, *windows[:3])
     else:
-        sign = _sign(source, mode)
-        _by_rows(kernels.extremes, result, source, result, *windows[:2], sign)
-    return y
+        _by_rows(kernels.extremes, y, source, source, y, *windows[:3], _sign(source, mode))
+    return _channels(y, x)
 
 
 def forward_with_indices(x: Tensor, mode: str, geometry: PoolGeometry) -> tuple[Tensor, Tensor]:
     """As `forward`, with the place of each extreme.
 
-    Places are numbered row by row, within the window where a byte can hold that, otherwise
-    within the whole plane.
+    Places are numbered row by row from the window's first, in the padding or not: within the
+    window where a byte can hold that, otherwise by their distance in memory.
     """
-    windows = _windows(geometry, (x.shape[2], x.shape[3]))
-    y = x.new_empty(*x.shape[:2], *windows.size)
-    indices = torch.empty(y.shape, dtype=torch.uint8 if windows.offsets.size else torch.int64)
-    source, result, found = _planes(x), _planes(y), _planes(indices)
-    line, sign = windows[:3], _sign(source, mode)
-    _by_rows(kernels.places, result, source, result, found, *line, sign)
-    return y, indices
+    windows, source = _windows(geometry, (x.shape[2], x.shape[3])), _planes(x)
+    y = np.empty((len(source), *windows.size), source.dtype)
+    found = np.empty(y.shape, np.uint8 if windows.offsets.size else np.int64)
+    line = (source, y, found, *windows[:4], _sign(source, mode))
+    _by_rows(kernels.places, y, source, *line)
+    return _channels(y, x), _channels(found, x)
 
 
 def input_gradient(
@@ -98,15 +100,14 @@ def input_gradient(
     if mode != "avg" and indices is None:
         assert x is not None
         _, indices = forward_with_indices(x, mode, geometry)
-    windows = _windows(geometry, size)
-    found = grad.new_empty(*grad.shape[:2], *size)
-    source, result = _planes(grad), _planes(found)
+    windows, source = _windows(geometry, size), _planes(grad)
+    found = np.empty((len(source), *size), source.dtype)
     if indices is None:
-        _by_rows(kernels.spread, result, source, result, *windows[:2])
+        _by_rows(kernels.spread, found, found, source, found, *windows[:3])
     else:
-        line = (*windows[:2], windows.offsets)
-        _by_rows(kernels.scatter, result, source, _planes(indices), result, *line)
-    return found
+        line = (source, _planes(indices), found, *windows[:2], windows.offsets)
+        _by_rows(kernels.scatter, found, found, *line)
+    return _channels(found, grad)
 
 
 def _planes(x: Tensor) -> NDArray[Any]:
@@ -114,10 +115,18 @@ def _planes(x: Tensor) -> NDArray[Any]:
     return array(x).reshape(-1, x.shape[2], x.shape[3])
 
 
+def _channels(planes: NDArray[Any], like: Tensor) -> Tensor:
+    """Examples and channels as they were."""
+    return torch.from_numpy(planes).view(*like.shape[:2], *planes.shape[1:])
+
+
 def _sign(x: NDArray[Any], mode: str) -> Any:
     return x.dtype.type(1 if mode == "max" else -1)
 
 
-def _by_rows(kernel: Callable[..., None], result: NDArray[Any], *args: Any) -> None:
-    """Compute the rows of all planes of a result."""
-    share(lambda start, stop: kernel(*args, start, stop), result.shape[0] * result.shape[1])
+def _by_rows(
+    kernel: Callable[..., None], result: NDArray[Any], larger: NDArray[Any], *args: Any
+) -> None:
+    """Compute the rows of all planes of a result; the larger array says how long that takes."""
+    cost = larger.nbytes * 1e-4
+    share(lambda start, stop: kernel(*args, start, stop), result.shape[0] * result.shape[1], cost)

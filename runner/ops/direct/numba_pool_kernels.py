@@ -2,9 +2,15 @@
 
 Arrays are planes × rows × columns, a plane being one channel of one example. `rows` and `columns`
 hold a line per window: its first position, the one after its last, what an average divides by, and
-where its places are counted from. A part of the work is a range of rows, counted through all
+its first position if nothing cut it off. A part of the work is a range of rows, counted through all
 planes: output rows going forward, input rows in the gradients, so that no two parts write to the
 same place.
+
+`grid` says how the windows lie across a row: padding on the left, step and width, if they are all
+alike apart from the padding, otherwise a step of 0. Rows of windows go through `line`, a row of
+input with that padding on both sides: there no window is cut off, and what is done down the rows
+runs along contiguous memory. Loops for steps of 1 and 2 are written out, because that is how they
+vectorise.
 
 A minimum is the maximum of the negated numbers: `sign` is −1.
 """
@@ -15,75 +21,202 @@ from typing import Any
 
 import numpy as np
 
-from runner.ops._compiled import compiled
+from runner.ops._compiled import compiled, inlined
 
 
 @compiled
-def extremes(x: Any, y: Any, rows: Any, columns: Any, sign: Any, start: int, stop: int) -> None:
+def extremes(
+    x: Any, y: Any, rows: Any, columns: Any, grid: Any, sign: Any, start: int, stop: int
+) -> None:
     """The largest number of every window."""
-    oh, w = y.shape[1], x.shape[2]
-    line = np.empty(w, x.dtype)
+    (oh, ow), w = y.shape[1:], x.shape[2]
+    before, step, width = grid
+    line = np.full(max(before + w, (ow - 1) * step + width), -np.inf, x.dtype)
+    middle = line[before : before + w]
     for at in range(start, stop):
         plane, i = at // oh, at % oh
-        for c in range(w):
-            line[c] = sign * x[plane, rows[i, 0], c]
-        for r in range(rows[i, 0] + 1, rows[i, 1]):
-            for c in range(w):
-                v, best = sign * x[plane, r, c], line[c]
-                # Comparing with NaN is false: what is NaN stays.
-                line[c] = v if v > best or v != v else best
-        for j in range(y.shape[2]):
+        _largest_down(x[plane], rows[i, 0], rows[i, 1], sign, middle)
+        if step:
+            _largest_across(line, step, width, sign, y[plane, i])
+            continue
+        for j in range(ow):
             best = line[columns[j, 0]]
             for c in range(columns[j, 0] + 1, columns[j, 1]):
-                v = line[c]
-                best = v if v > best or v != v else best
+                best = _larger(line[c], best)
             y[plane, i, j] = sign * best
+
+
+@inlined
+def _larger(v: Any, best: Any) -> Any:
+    # Comparing with NaN is false: what is NaN stays.
+    return v if v > best or v != v else best
+
+
+@inlined
+def _largest_down(x: Any, top: int, bottom: int, sign: Any, line: Any) -> None:
+    w, row, next_row = line.shape[0], x[top], x[min(top + 1, bottom - 1)]
+    for c in range(w):
+        line[c] = _larger(sign * next_row[c], sign * row[c])
+    for r in range(top + 2, bottom):
+        row = x[r]
+        for c in range(w):
+            line[c] = _larger(sign * row[c], line[c])
+
+
+@inlined
+def _largest_across(line: Any, step: int, width: int, sign: Any, y: Any) -> None:
+    n = y.shape[0]
+    if step == 2 and width == 2:
+        for j in range(n):
+            y[j] = sign * _larger(line[2 * j + 1], line[2 * j])
+    elif step == 2 and width == 3:
+        for j in range(n):
+            y[j] = sign * _larger(line[2 * j + 2], _larger(line[2 * j + 1], line[2 * j]))
+    elif step == 1:
+        for j in range(n):
+            y[j] = sign * line[j]
+        for c in range(1, width):
+            for j in range(n):
+                y[j] = sign * _larger(line[j + c], sign * y[j])
+    else:
+        for j in range(n):
+            best = line[j * step]
+            for c in range(1, width):
+                best = _larger(line[j * step + c], best)
+            y[j] = sign * best
+
+
+@compiled
+def means(x: Any, y: Any, rows: Any, columns: Any, grid: Any, start: int, stop: int) -> None:
+    """The mean of every window."""
+    (oh, ow), w = y.shape[1:], x.shape[2]
+    before, step, width = grid
+    line = np.zeros(max(before + w, (ow - 1) * step + width), x.dtype)
+    middle, counts = line[before : before + w], columns[:, 2].astype(x.dtype)
+    for at in range(start, stop):
+        plane, i = at // oh, at % oh
+        _sum_down(x[plane], rows[i, 0], rows[i, 1], middle)
+        if step:
+            _sum_across(line, step, width, y[plane, i])
+        else:
+            for j in range(ow):
+                total = line[columns[j, 0]]
+                for c in range(columns[j, 0] + 1, columns[j, 1]):
+                    total += line[c]
+                y[plane, i, j] = total
+        count, result = x.dtype.type(rows[i, 2]), y[plane, i]
+        for j in range(ow):
+            result[j] /= count * counts[j]
+
+
+@inlined
+def _sum_down(x: Any, top: int, bottom: int, line: Any) -> None:
+    w, row = line.shape[0], x[top]
+    if bottom == top + 1:
+        line[:] = row
+        return
+    next_row = x[top + 1]
+    for c in range(w):
+        line[c] = row[c] + next_row[c]
+    for r in range(top + 2, bottom):
+        row = x[r]
+        for c in range(w):
+            line[c] += row[c]
+
+
+@inlined
+def _sum_across(line: Any, step: int, width: int, y: Any) -> None:
+    n = y.shape[0]
+    if step == 2 and width == 2:
+        for j in range(n):
+            y[j] = line[2 * j] + line[2 * j + 1]
+    elif step == 2 and width == 3:
+        for j in range(n):
+            y[j] = line[2 * j] + line[2 * j + 1] + line[2 * j + 2]
+    elif step == 1:
+        y[:] = line[:n]
+        for c in range(1, width):
+            for j in range(n):
+                y[j] += line[j + c]
+    else:
+        for j in range(n):
+            total = line[j * step]
+            for c in range(1, width):
+                total += line[j * step + c]
+            y[j] = total
 
 
 @compiled
 def places(
-    x: Any,
-    y: Any,
-    found: Any,
-    rows: Any,
-    columns: Any,
-    width: int,
-    sign: Any,
-    start: int,
-    stop: int,
-) -> None:
-    """The largest number of every window, and where it is: the first, or the first NaN."""
-    oh = y.shape[1]
+    x: Any, y: Any, found: Any, rows: Any, columns: Any, grid: Any, distance: int,
+    sign: Any, start: int, stop: int,
+) -> None:  # fmt: skip
+    """The largest number of every window, and where it is: the first, or the first NaN.
+
+    A place's number grows by `distance` from one row of the window to the next.
+    """
+    (oh, ow), w = y.shape[1:], x.shape[2]
+    before, step, width = grid
+    # Windows from `first` to `last` are not cut off.
+    first, last = 0, 0
+    if step:
+        first = (before + step - 1) // step
+        last = max(min((w + before - width) // step + 1, ow), first)
     for at in range(start, stop):
         plane, i = at // oh, at % oh
-        for j in range(y.shape[2]):
+        for j in range(ow):
+            if first <= j < last:
+                continue
             top, left = rows[i, 0], columns[j, 0]
             best, down, across = sign * x[plane, top, left], top, left
             for r in range(top, rows[i, 1]):
                 for c in range(left, columns[j, 1]):
                     v = sign * x[plane, r, c]
-                    if not v <= best and best == best:
+                    if _beats(v, best):
                         best, down, across = v, r, c
             y[plane, i, j] = sign * best
-            found[plane, i, j] = (down - rows[i, 3]) * width + across - columns[j, 3]
+            found[plane, i, j] = (down - rows[i, 3]) * distance + across - columns[j, 3]
+        if first == last:
+            continue
+        start_at = first * step - before
+        best, at = y[plane, i, first:last], found[plane, i, first:last]
+        for r in range(rows[i, 0], rows[i, 1]):
+            place = (r - rows[i, 3]) * distance
+            fresh = r == rows[i, 0]
+            _search(x[plane, r, start_at:], step, width, sign, place, fresh, best, at)
+        if sign < 0:
+            for j in range(last - first):
+                best[j] = -best[j]
 
 
-@compiled
-def means(x: Any, y: Any, rows: Any, columns: Any, start: int, stop: int) -> None:
-    """The mean of every window."""
-    oh, w = y.shape[1], x.shape[2]
-    line = np.empty(w, x.dtype)
-    for at in range(start, stop):
-        plane, i = at // oh, at % oh
-        line[:] = x[plane, rows[i, 0]]
-        for r in range(rows[i, 0] + 1, rows[i, 1]):
-            for c in range(w):
-                line[c] += x[plane, r, c]
-        for j in range(y.shape[2]):
-            total = line[columns[j, 0]]
-            for c in range(columns[j, 0] + 1, columns[j, 1]):
-                total += line[c]
-            y[plane, i, j] = total / y.dtype.type(rows[i, 2] * columns[j, 2])
+@inlined
+def _beats(v: Any, best: Any) -> bool:
+    # False for equal numbers, and if a NaN has been found; true for the first NaN.
+    return not v <= best and best == best
+
+
+@inlined
+def _search(
+    row: Any, step: int, width: int, sign: Any, place: int, fresh: bool, best: Any, at: Any
+) -> None:
+    n = best.shape[0]
+    for c in range(width):
+        number, new = at.dtype.type(place + c), fresh and c == 0
+        if step == 1:
+            for j in range(n):
+                v = sign * row[j + c]
+                take = new or _beats(v, best[j])
+                best[j], at[j] = v if take else best[j], number if take else at[j]
+        elif step == 2:
+            for j in range(n):
+                v = sign * row[2 * j + c]
+                take = new or _beats(v, best[j])
+                best[j], at[j] = v if take else best[j], number if take else at[j]
+        else:
+            for j in range(n):
+                v = sign * row[step * j + c]
+                take = new or _beats(v, best[j])
+                best[j], at[j] = v if take else best[j], number if take else at[j]
 
 
 @compiled
@@ -95,36 +228,78 @@ def scatter(
     while start < stop:
         plane, first = start // h, start % h
         last = min(first + stop - start, h)
-        found[plane, first:last] = 0
-        flat = found[plane].reshape(-1)
+        flat, clean = found[plane].reshape(-1), first
         for i in range(grad.shape[1]):
-            if rows[i, 1] > first and rows[i, 0] < last:
-                for j in range(grad.shape[2]):
-                    to = np.int64(at[plane, i, j])
-                    if offsets.size:
-                        to = offsets[to] + rows[i, 3] * w + columns[j, 3]
-                    if first * w <= to < last * w:
-                        flat[to] += grad[plane, i, j]
+            if rows[i, 1] <= first or rows[i, 0] >= last:
+                continue
+            end = min(rows[i, 1], last)
+            flat[clean * w : end * w] = 0
+            clean = max(clean, end)
+            for j in range(grad.shape[2]):
+                place = np.int64(at[plane, i, j])
+                to = rows[i, 3] * w + columns[j, 3] + (offsets[place] if offsets.size else place)
+                if first * w <= to < last * w:
+                    flat[to] += grad[plane, i, j]
+        flat[clean * w : last * w] = 0
         start += last - first
 
 
 @compiled
-def spread(grad: Any, found: Any, rows: Any, columns: Any, start: int, stop: int) -> None:
+def spread(
+    grad: Any, found: Any, rows: Any, columns: Any, grid: Any, start: int, stop: int
+) -> None:
     """Share each output's gradient out evenly over its window."""
-    h, w = found.shape[1:]
-    line = np.empty(w, grad.dtype)
+    (h, w), ow = found.shape[1:], grad.shape[2]
+    before, step, width = grid
+    line = np.zeros(max(before + w, (ow - 1) * step + width), grad.dtype)
+    middle, counts = line[before : before + w], columns[:, 2].astype(grad.dtype)
+    share = np.empty(ow, grad.dtype)
     while start < stop:
         plane, first = start // h, start % h
         last = min(first + stop - start, h)
-        found[plane, first:last] = 0
+        clean = first
         for i in range(grad.shape[1]):
-            if rows[i, 1] > first and rows[i, 0] < last:
+            if rows[i, 1] <= first or rows[i, 0] >= last:
+                continue
+            given, count = grad[plane, i], grad.dtype.type(rows[i, 2])
+            for j in range(ow):
+                share[j] = given[j] / (count * counts[j])
+            if step:
+                _spread_across(share, step, width, line)
+            else:
                 line[:] = 0
-                for j in range(grad.shape[2]):
-                    each = grad[plane, i, j] / grad.dtype.type(rows[i, 2] * columns[j, 2])
+                for j in range(ow):
                     for c in range(columns[j, 0], columns[j, 1]):
-                        line[c] += each
-                for r in range(max(rows[i, 0], first), min(rows[i, 1], last)):
-                    for c in range(w):
-                        found[plane, r, c] += line[c]
+                        line[c] += share[j]
+            top, bottom = max(rows[i, 0], first), min(rows[i, 1], last)
+            found[plane, clean:top] = 0
+            for r in range(top, min(clean, bottom)):
+                row = found[plane, r]
+                for c in range(w):
+                    row[c] += middle[c]
+            for r in range(max(top, clean), bottom):
+                row = found[plane, r]
+                for c in range(w):
+                    row[c] = middle[c]
+            clean = max(clean, bottom)
+        found[plane, clean:last] = 0
         start += last - first
+
+
+@inlined
+def _spread_across(share: Any, step: int, width: int, line: Any) -> None:
+    n = share.shape[0]
+    if step == 2 and width == 2:
+        for j in range(n):
+            line[2 * j] = share[j]
+            line[2 * j + 1] = share[j]
+    elif step == 1:
+        line[:] = 0
+        for c in range(width):
+            for j in range(n):
+                line[j + c] += share[j]
+    else:
+        line[:] = 0
+        for j in range(n):
+            for c in range(width):
+                line[j * step + c] += share[j]
