@@ -38,10 +38,10 @@ def _fill(band: Array, planes: Array, first: int, left: int) -> None:
             if first + r < 0 or first + r >= h or end <= begin:
                 target[:] = 0
                 continue
-            source = planes[c, first + r]
+            inside, source = target[begin:end], planes[c, first + r, begin - left :]
             target[:begin] = 0
-            for j in range(begin, end):
-                target[j] = source[j - left]
+            for j in range(inside.size):
+                inside[j] = source[j]
             target[end:] = 0
 
 
