@@ -84,7 +84,8 @@ def _sum_of_products(left: Tensor, right: Tensor) -> Tensor:
 
 def _spectra(x: Tensor, tile: Tile) -> Tensor:
     """Spectra of maps that are at most as large as a tile, in single precision at least."""
-    return rfft2(x.float() if x.element_size() < 4 else x, s=tile.transform)
+    found: Tensor = rfft2(x.float() if x.element_size() < 4 else x, s=tile.transform)
+    return found
 
 
 # Tiles -------------------------------------------------------------------------------------------
