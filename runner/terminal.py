@@ -64,8 +64,13 @@ class Terminal:
             self.console.out(line.rstrip(), highlight=False)
 
     def plan(self, title: str, plan: Plan, *, whole: bool) -> None:
-        """The stack as a table; unless it is to be seen `whole`, long containers are one line."""
+        """The stack as a table; unless it is to be seen `whole`, long containers are one line.
+
+        Of a stack without layers the title says it all.
+        """
         self.line(title, "bold")
+        if not plan.rows and not whole:
+            return
         rows = columns(plan, None if whole else LINES)
         # An empty column says nothing; at 80 columns its place is worth more.
         used = [i for i in range(len(HEADINGS)) if i < 3 or any(row[i] for row in rows)]

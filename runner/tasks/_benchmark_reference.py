@@ -18,7 +18,9 @@ BAND = 2**26
 """Bytes of windows that torch lays out at a time."""
 
 
-def reference(module: Any, x: Tensor, grad: Tensor, gradients: bool) -> dict[str, Tensor]:
+def reference(
+    module: Any, x: Tensor, grad: Tensor, gradients: bool
+) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Output and gradients of a layer.
 
     Args:
@@ -28,11 +30,14 @@ def reference(module: Any, x: Tensor, grad: Tensor, gradients: bool) -> dict[str
         gradients: whether they are asked for.
 
     Returns:
-        By the names of `runner.tasks._verify_case`. On the device, unless that has no doubles.
+        Those by the names of `runner.tasks._verify_case`, on the device unless that has no double
+        precision; and by the same names, how many numbers are added up for one of theirs.
     """
     wide = "cpu" if x.device.type == "mps" else x.device
     case = Case.of(module.to(wide, torch.float64), x.to(wide).double(), grad.to(wide).double())
-    return computed(case, "native", gradients) if case.weight is None else _conv(case, gradients)
+    whole = case.weight is None
+    results = computed(case, "native", gradients) if whole else _conv(case, gradients)
+    return results, case.terms()
 
 
 def _conv(case: Case, gradients: bool) -> dict[str, Tensor]:

@@ -135,14 +135,17 @@ class Bench:
         found = yardsticks(self.case, self.x, kernel)
         return [*(Subject(*one) for one in found.items()), Subject(COPY, self.x.clone)]
 
-    def reference(self, gradients: bool) -> dict[str, Tensor]:
-        """Output and gradients in double precision."""
+    def reference(self, gradients: bool) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Output and gradients in double precision, and how many numbers each adds up."""
         from runner.tasks._benchmark_reference import reference
 
         return reference(self.module("native"), self.x, self.grad, gradients)
 
     def check(
-        self, subject: Subject, passes: Sequence[str], reference: Mapping[str, Tensor]
+        self,
+        subject: Subject,
+        passes: Sequence[str],
+        reference: tuple[Mapping[str, Tensor], Mapping[str, int]],
     ) -> Verdict:
         """Compute each pass, which warms up too, and hold it against the reference."""
         worst = Verdict()
@@ -151,7 +154,7 @@ class Bench:
                 call = subject.call(which)
                 if call is None or subject.name == COPY:
                     continue
-                verdict = self._verdict(call(), subject.gate, reference)
+                verdict = self._verdict(call(), subject.gate, *reference)
                 if verdict.failure:
                     return verdict
                 worst = max(worst, verdict, key=lambda one: one.relative or 0.0)
@@ -161,7 +164,11 @@ class Bench:
         return worst
 
     def _verdict(
-        self, found: Tensor | tuple[Tensor, ...], gate: Gate, reference: Mapping[str, Tensor]
+        self,
+        found: Tensor | tuple[Tensor, ...],
+        gate: Gate,
+        reference: Mapping[str, Tensor],
+        terms: Mapping[str, int],
     ) -> Verdict:
         """Of one pass: that of the result that comes closest to its gate."""
         from runner.tasks._verify_case import BIAS, FORWARD, INPUT, WEIGHT
@@ -169,17 +176,15 @@ class Bench:
 
         found = found if isinstance(found, tuple) else (found,)
         errors: dict[str, Error] = {}
-        # A gradient of the parameters adds up all positions of all examples, millions of them,
-        # and plain summation of n random numbers is off by about 0.3 u √n: thrice that is let pass.
-        places = self.grad.numel() // self.case.y.channels
-        summed = ROUNDOFF.get(self.case.dtype, 2.0**-24) * sqrt(places)
         for name, one in zip((FORWARD, INPUT, WEIGHT, BIAS), found, strict=False):
             right = reference[name]
             if one.shape != right.shape:
                 shapes = ("×".join(map(str, tensor.shape)) for tensor in (one, right))
                 return Verdict(inf, inf, f"{name}: shape {', not '.join(shapes)}")
-            slack = summed if name in (WEIGHT, BIAS) else 0.0
-            limits = Gate(gate.relative + slack, gate.largest + 2 * slack)
+            # Gates are for sums of some thousand numbers. Adding up n that are random, one after
+            # the other, leaves about 0.3 u √n, and a weight's gradient has millions.
+            plain = ROUNDOFF.get(self.case.dtype, 2.0**-24) * sqrt(terms[name])
+            limits = Gate(max(gate.relative, plain), max(gate.largest, 2 * plain))
             # Beside the reference as it is: random numbers don't cancel.
             errors[name] = Error.of(one.detach().to(right.device), right, right, 1, limits)
         name, worst = max(errors.items(), key=lambda item: item[1].share)

@@ -12,11 +12,22 @@ from math import nan
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Call = Callable[[], object]
+
+
+class Clock(Protocol):
+    """Measures a call."""
+
+    def __call__(self, call: Call, least: float = ...) -> float:
+        """Seconds that one takes, of as many as fill `least` seconds."""
+
 
 BLOCK = 1e-3
 """Seconds that a measurement takes at the least: shorter calls are repeated."""
@@ -24,23 +35,26 @@ HOPELESS = 0.5
 """A ratio to the yardstick below which an operator isn't measured again after the first round …"""
 LONG = 0.1
 """… if a call takes more seconds than this: what it needs is known well enough."""
+SHARE = 0.05
+"""Of the yardstick's time: what a quick call is repeated for, so that as many count as fit in."""
 NOISY = 0.1
 """Spread of a ratio, relative to it, from which on it says little."""
 
 
-def clock(device: str) -> Callable[[Call], float]:
+def clock(device: str) -> Clock:
     """A function that takes another and says how many seconds one call takes.
 
-    It calls as often as it takes to fill `BLOCK`. On a device, it waits until all is computed.
+    It calls as often as it takes to fill the seconds it is given. On a device, it waits until all
+    is computed.
     """
     import torch
 
     kind = device.partition(":")[0]
     if kind == "cuda":
-        return lambda call: _cuda_seconds(call, device)
+        return lambda call, least=BLOCK: _cuda_seconds(call, device, least)
     wait = torch.mps.synchronize if kind == "mps" else None
 
-    def seconds(call: Call) -> float:
+    def seconds(call: Call, least: float = BLOCK) -> float:
         calls, begun = 0, perf_counter()
         while True:
             call()
@@ -48,13 +62,13 @@ def clock(device: str) -> Callable[[Call], float]:
             if wait is not None:
                 wait()
             spent = perf_counter() - begun
-            if spent >= BLOCK:
+            if spent >= least:
                 return spent / calls
 
     return seconds
 
 
-def _cuda_seconds(call: Call, device: str) -> float:
+def _cuda_seconds(call: Call, device: str, least: float) -> float:
     """By events in the stream, so that what starting the first kernel takes isn't counted."""
     import torch
 
@@ -68,7 +82,7 @@ def _cuda_seconds(call: Call, device: str) -> float:
         stop.record()
         stop.synchronize()
         spent = start.elapsed_time(stop) / 1000
-        if spent >= BLOCK:
+        if spent >= least:
             return float(spent) / calls
         calls *= 2
 
@@ -94,7 +108,7 @@ def undisturbed() -> Iterator[None]:
 
 def rounds(
     calls: Mapping[str, Call],
-    seconds: Callable[[Call], float],
+    seconds: Clock,
     budget: float,
     repeats: int,
     seed: int,
@@ -103,7 +117,7 @@ def rounds(
 
     Args:
         calls: by name; the first is the yardstick.
-        seconds: how long one call takes.
+        seconds: measures a call.
         budget: seconds to spend; a new round begins only if the last one's time is left.
         repeats: rounds, at the least.
         seed: of the order, which changes from round to round.
@@ -114,17 +128,19 @@ def rounds(
     """
     yardstick, *_ = calls
     found: dict[str, list[float]] = {name: [] for name in calls}
-    random, active, begun, last = Random(seed), list(calls), perf_counter(), 0.0
+    random, active, least, last = Random(seed), list(calls), BLOCK, 0.0
     with undisturbed():
+        begun = perf_counter()
         while len(found[yardstick]) < repeats or perf_counter() - begun + last < budget:
             started = perf_counter()
             for name in active:
-                found[name].append(seconds(calls[name]))
+                found[name].append(seconds(calls[name], least))
             for name in set(calls) - set(active):
                 found[name].append(nan)
             if len(found[yardstick]) == 1:
                 limit = max(found[yardstick][0] / HOPELESS, LONG)
                 active = [name for name in active if found[name][0] <= limit]
+                least = max(BLOCK, SHARE * found[yardstick][0])
             random.shuffle(active)
             last = perf_counter() - started
     return found
@@ -170,8 +186,8 @@ def _middle(values: Any) -> tuple[float, float | None]:
     return middle, (high - low) / middle if len(values) >= 3 else None
 
 
-def peak(call: Call, device: str) -> int | None:
-    """Bytes by which memory grows, at most, during a call, its result included.
+def peak(call: Callable[[], Tensor | tuple[Tensor, ...]], device: str) -> int | None:
+    """Bytes by which memory grows, at most, during a call, besides what it gives.
 
     On CUDA by torch's count. On the CPU by the process's resident pages, which is exact to some
     hundred KiB; None where the system doesn't tell.
@@ -182,10 +198,10 @@ def peak(call: Call, device: str) -> int | None:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        kept = call()
+        given = call()
         torch.cuda.synchronize(device)
-        del kept
-        return torch.cuda.max_memory_allocated(device) - before
+        grown = torch.cuda.max_memory_allocated(device) - before
+        return max(0, grown - _size(given))
     if device != "cpu":
         return None
     gc.collect()
@@ -193,12 +209,17 @@ def peak(call: Call, device: str) -> int | None:
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak (Linux)
         before = _pages("VmRSS")
-        kept = call()
+        given = call()
         grown = _pages("VmHWM") - before
     except OSError:
         return None
-    del kept
-    return max(0, grown)
+    return max(0, grown - _size(given))
+
+
+def _size(given: Tensor | tuple[Tensor, ...]) -> int:
+    tensors = given if isinstance(given, tuple) else (given,)
+    sizes: list[int] = [one.numel() * one.element_size() for one in tensors]
+    return sum(sizes)
 
 
 def _pages(field: str) -> int:

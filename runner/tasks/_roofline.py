@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from runner.tasks._benchmark_timing import clock
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -45,22 +47,19 @@ class Roofs:
     copies: list[float] = field(default_factory=list)
     products: list[float] = field(default_factory=list)
 
-    def measure(self, clock: Callable[[Callable[[], object]], float]) -> None:
-        """Measure both, in turns.
-
-        Args:
-            clock: seconds that a call takes.
-        """
+    def measure(self) -> None:
+        """Measure both, in turns."""
         import torch
 
+        seconds = clock(self.device)
         kind, dtype = self.device.partition(":")[0], getattr(torch, self.dtype)
         count = COPIED.get(kind, COPIED["cpu"]) // dtype.itemsize
         side = SIDE.get(kind, SIDE["cpu"])
         x = torch.ones(count, device=self.device, dtype=dtype)
         a, b = (torch.ones(side, side, device=self.device, dtype=dtype) for _ in range(2))
         for _ in range(TIMES):
-            self.copies.append(2 * count * dtype.itemsize / clock(x.clone))
-            self.products.append(2 * side**3 / clock(_product(a, b)))
+            self.copies.append(2 * count * dtype.itemsize / seconds(x.clone))
+            self.products.append(2 * side**3 / seconds(_product(a, b)))
 
     @property
     def copy(self) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +86,13 @@ class Benchmark(Task):
 
     def overhead(self, plan: Plan, stack: Stack, ops: Ops) -> int:
         """What the largest case takes with the hungriest operator that may take part."""
+        if self.cases is not None and stack.layers:
+            raise problem(
+                "task.cases",
+                "null, to measure the layers of a stack",
+                f"{len(self.cases)} cases beside a stack of {len(stack.layers)} layers",
+                "Use task=benchmark_stack, or leave stack out.",
+            )
         largest = 0
         for case in cases(self.cases, plan, self.only):
             needed = case.bytes("native", ops)
@@ -122,7 +129,7 @@ class Benchmark(Task):
         with run.progress(steps, "measuring") as advance, torch.no_grad(), opencv_threads():
             for i, (case, names, left_out) in enumerate(work):
                 advance(case.name)
-                roofs.measure(clock(run.device))
+                roofs.measure()
                 added = self._measure(run, case, names, advance)
                 entries += added
                 lines = report.block(case, added, left_out if self.ops else {})
@@ -174,7 +181,7 @@ class Benchmark(Task):
                     entry = replace(
                         entry,
                         statistics=Statistics.of(taken, times["native"]),
-                        extra=_extra(calls[subject.name], run.device),
+                        extra=peak(calls[subject.name], run.device),
                     )
                 chose = _chosen(picked[subject.name], which)
                 entries.append(replace(entry, workspace=subject.workspace, chose=chose))
@@ -208,17 +215,17 @@ class Benchmark(Task):
             run.notes.append(f"Not installed, and so not measured: {', '.join(absent)}.")
         run.tracker.text("benchmark", (run.directory / "benchmark.md").read_text())
         for which in self.passes:
-            drawn = report.ratios(entries, which)
-            if drawn:
+            found = report.ratios(entries, which)
+            if found:
                 title = f"Times as fast as native, {report.TITLES[which]}"
-                run.tracker.image(f"benchmark/{which}", charts.ratios(drawn, title))
+                run.tracker.image(f"benchmark/{which}", charts.ratios(found, title))
         points = report.points(entries, self.passes[0])
         if points:
-            title = (
-                f"Under two roofs: {report.TITLES[self.passes[0]]}, {machine['threads']} threads"
-            )
-            roof = charts.roofline(points, roofs.copy / 1e9, roofs.product / 1e9, title)
-            run.tracker.image("benchmark/roofline", roof)
+            copy, product = roofs.copy / 1e9, roofs.product / 1e9
+            memory = {f"copy {copy:.3g} GB/s, matrix product {product:.3g} GFLOP/s": copy}
+            title = f"Under the roofs: {report.TITLES[self.passes[0]]}"
+            drawn = charts.roofline(points, memory | report.cached(entries), product, title)
+            run.tracker.image("benchmark/roofline", drawn)
 
     def _metrics(self, entries: Sequence[Entry], roofs: Roofs) -> dict[str, Any]:
         wrong = dict.fromkeys(f"{e.case.name} {e.name}" for e in entries if e.verdict.failure)
@@ -231,17 +238,6 @@ class Benchmark(Task):
             "copy_gb_per_s": roofs.copy / 1e9,
             "product_gflop_per_s": roofs.product / 1e9,
         }
-
-
-def _extra(call: Callable[[], Any], device: str) -> int | None:
-    """Bytes that a call takes, at most, besides what it gives."""
-    grown = peak(call, device)
-    if grown is None:
-        return None
-    given = call()
-    tensors = given if isinstance(given, tuple) else (given,)
-    sizes: list[int] = [one.numel() * one.element_size() for one in tensors]
-    return max(0, grown - sum(sizes))
 
 
 def _chosen(made: Sequence[Choice], which: str) -> str:

@@ -182,33 +182,33 @@ def surface(
 
 def roofline(
     points: Mapping[str, Sequence[tuple[float, float]]],
-    bandwidth: float,
+    bandwidths: Mapping[str, float],
     peak: float,
     title: str,
 ) -> Image.Image:
-    """Speeds under two roofs: what moving the data allows, and what arithmetic does.
+    """Speeds under roofs: what moving the data allows, and what arithmetic does.
 
     Args:
         points: name to pairs of operations per byte and giga-operations per second.
-        bandwidth: gigabytes per second that can be moved.
+        bandwidths: name to gigabytes per second that can be moved; from the second on dashed.
         peak: giga-operations per second that can be computed.
         title: written above.
     """
-    ridge = peak / bandwidth
-    across = [x for pairs in points.values() for x, _ in pairs] + [ridge]
+    ridges = [peak / bandwidth for bandwidth in bandwidths.values()]
+    across = [x for pairs in points.values() for x, _ in pairs] + ridges
     left, right = min(across) / 2, max(across) * 2
     with _chart((7.2, 5.2)) as (axes, picture):
-        roof = [left, ridge, right]
-        label = f"a copy moves {bandwidth:.3g} GB/s, a matrix product does {peak:.3g} GFLOP/s"
-        heights = [min(peak, bandwidth * x) for x in roof]
-        axes.plot(roof, heights, color="black", linewidth=1.6, label=label)
+        for i, (name, bandwidth) in enumerate(bandwidths.items()):
+            heights = [min(peak, bandwidth * x) for x in (left, ridges[i], right)]
+            line = "--" if i else "-"
+            axes.plot([left, ridges[i], right], heights, line, color="black", label=name)
         for (name, pairs), style in zip(points.items(), _marks(), strict=False):
             axes.plot(*zip(*pairs, strict=True), linestyle="", label=name, **style)
         axes.set(xscale="log", yscale="log", title=title, xlim=(left, right))
         axes.set(xlabel="operations per byte", ylabel="GFLOP/s")
         axes.grid(color="#e0e0e0", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=4)
+        axes.figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     return picture[0]
 
 

@@ -1,0 +1,527 @@
+"""The benchmark: its cases, its judgement, its arithmetic; times themselves can't be foretold."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import sleep
+
+import numpy as np
+import pytest
+import torch
+from bare_run import composed
+
+import runner
+from runner.config.errors import ConfigError
+from runner.ops import Gate, Ops, conv_op
+from runner.ops.loops import LoopsConv
+from runner.tasks import _benchmark_reference, _benchmark_report
+from runner.tasks._benchmark_cases import Case, cases, contenders
+from runner.tasks._benchmark_reference import reference
+from runner.tasks._benchmark_report import Entry
+from runner.tasks._benchmark_subjects import Bench, Subject, Verdict
+from runner.tasks._benchmark_timing import SHARE, Statistics, clock, peak, rounds
+from runner.tasks._roofline import Roofs
+from runner.tasks._verify_case import Case as VerifyCase
+from runner.tasks._verify_reference import computed
+from runner.tasks._yardsticks import missing
+from runner.tasks.benchmark import Benchmark
+
+CONV = "{input: [1, 1, 8, 8], layer: {kind: conv, channels: 1, kernel: 3}}"
+
+
+def complaint(*words: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        runner.plan("task=benchmark", *words)
+    return str(caught.value)
+
+
+def found(*words: str) -> list[Case]:
+    """The cases that these words on the command line stand for."""
+    job = composed(*words)
+    assert isinstance(job.task, Benchmark)
+    return cases(job.task.cases, job.plan(), job.task.only)
+
+
+def one(size: str, layer: str, *words: str) -> Case:
+    """A case of one's own."""
+    given = f"+task.cases.mine={{input: {size}, layer: {layer}}}"
+    (case,) = found("task=benchmark", given, "task.only=[mine]", *words)
+    return case
+
+
+class TestCases:
+    def test_the_suite_has_what_it_promises(self) -> None:
+        suite = {case.name: case for case in found("task=benchmark")}
+        assert len(suite) == 23
+        assert str(suite["edge-512"]) == (
+            "conv 3×3 padding 1 · 1×1×512×512 → 1×512×512 · 2.4 M mult-adds"
+        )
+        assert suite["rgb"].window == "conv 3×3 padding 1 depthwise"
+        # 32 · 64 · 28² outputs of 9 numbers each.
+        assert str(suite["maxpool3"]) == (
+            "max pool 3×3 stride 2×2 padding 1 · 32×64×56×56 → 64×28×28 · 14.5 M numbers looked at"
+        )
+
+    def test_names_are_picked_by_pattern(self) -> None:
+        picked = [case.name for case in found("task=benchmark", "task.only=[lenet?, blur-*]")]
+        assert picked == ["blur-512", "blur-2048", "blur-4096", "lenet1", "lenet2"]
+
+    def test_a_stack_s_layers_become_cases(self) -> None:
+        layers = found("task=benchmark_stack", "stack=lenet", "data.images=5")
+        assert [case.name for case in layers] == ["conv1", "pool1", "conv2", "pool2"]
+        assert [case.batch for case in layers] == [5] * 4
+        assert str(layers[2].x) == "6×14×14"
+
+    def test_layers_inside_containers_too(self) -> None:
+        words = ("stack=resnet18", "data.height=96", "data.width=96", "task.only=[*.conv1]")
+        names = [case.name for case in found("task=benchmark_stack", *words)]
+        assert len(names) == 8
+        assert all(name.endswith(".conv1") for name in names)
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (
+                (f"+task.cases.mine={CONV.replace('kernel', 'kernl')}",),
+                "task.cases.mine.layer.kernl: expected one of",
+            ),
+            (
+                ("+task.cases.mine={input: [1, 1, 8, 8], layer: {kind: linear, features: 3}}",),
+                "task.cases.mine.layer.kind: expected one of conv, pool, got 'linear'",
+            ),
+            (
+                (f"+task.cases.mine={CONV.replace('kernel: 3', 'kernel: 9')}",),
+                "task.cases.mine.layer.kernel: expected height at most 8",
+            ),
+            (
+                (f"+task.cases.mine={CONV.replace('[1, 1, 8, 8]', '[1, 8, 8]')}",),
+                "task.cases.mine.input: expected [examples, channels, height, width]",
+            ),
+            (
+                (f"+task.cases.mine={CONV.replace('3}', '3, ops: fft}')}",),
+                "task.cases.mine.layer.ops: expected nothing, got an operator. task.ops says",
+            ),
+            (
+                (f"+task.cases.mine={CONV.replace('8, 8', '200000, 200000')}",),
+                "task.cases.mine.input: expected a case that fits into task.memory_gib (3 GiB)",
+            ),
+            (("task.only=[edge-5l2]",), "task.only[0]: expected a name or a pattern that matches"),
+            (("task.only=[edge-5l2]",), "Did you mean 'edge-512'?"),
+            (("task.only=[]",), "task.only: expected at least 1"),
+            (("task.ops=[drect]",), "Did you mean 'direct'?"),
+            (
+                ("task.ops=[winograd]", "task.only=[blur-512, lenet1]"),
+                "task.ops[0]: expected an operator for one of the cases (blur-512, lenet1), "
+                "got 'winograd', which can't: ",
+            ),
+            (("task.passes=[backward]",), "task.passes"),
+            (("stack=lenet",), "Use task=benchmark_stack"),
+            (("task.cases=null",), "stack.layers: expected a conv or pool layer"),
+        ],
+    )
+    def test_mistakes_are_told_by_path(self, words: tuple[str, ...], message: str) -> None:
+        assert message in complaint(*words)
+
+    def test_every_bad_case_is_told_at_once(self) -> None:
+        bad = CONV.replace("kernel", "kernl")
+        said = complaint(f"+task.cases.one={bad}", f"+task.cases.two={bad}")
+        assert "task.cases.one.layer.kernl" in said
+        assert "task.cases.two.layer.kernl" in said
+
+    def test_an_operator_that_needs_too_much_memory_is_left_out(self) -> None:
+        case = one("[1, 1, 512, 512]", "{kind: conv, channels: 1, kernel: 31}")
+        able, out = contenders(case, ["im2col", "fft"], Ops(), "cpu", 2**40)
+        assert (able, out) == (["native", "im2col", "fft"], {})
+        # Its matrix alone has 31² · 482² numbers: 852 MiB.
+        able, out = contenders(case, ["im2col", "fft"], Ops(), "cpu", 2**28)
+        assert able == ["native", "fft"]
+        assert "MiB" in out["im2col"]
+
+    def test_an_operator_that_cannot_is_left_out_with_its_reason(self) -> None:
+        case = one("[1, 1, 8, 8]", "{kind: pool, kernel: 2}")
+        able, out = contenders(case, None, Ops(), "cpu", 2**30)
+        assert {"native", "direct"} <= set(able)
+        assert "fft" in out
+        assert "loops" not in able
+
+
+# Each with what the banded reference could get wrong: padding, stride, the last rows, groups.
+LAYERS = [
+    ("[2, 3, 9, 7]", "{kind: conv, channels: 4, kernel: 3}"),
+    ("[2, 3, 9, 7]", "{kind: conv, channels: 4, kernel: [2, 3], padding: [0, 2, 1, 0], stride: 2}"),
+    ("[1, 4, 11, 8]", "{kind: conv, channels: 6, kernel: 3, groups: 2, dilation: [2, 1]}"),
+    ("[1, 2, 9, 9]", "{kind: conv, channels: 2, kernel: 5, padding: 2, pad_mode: reflect}"),
+    (
+        "[1, 2, 9, 9]",
+        "{kind: conv, channels: 2, kernel: [1, 3], padding: [0, 1], pad_mode: circular}",
+    ),
+    ("[1, 1, 6, 6]", "{kind: conv, weight: [[1, 2], [3, 5]], mode: convolution}"),
+    ("[2, 3, 9, 7]", "{kind: pool, kernel: 3, stride: 2, padding: 1}"),
+    ("[2, 3, 9, 7]", "{kind: pool, mode: avg, kernel: 2}"),
+]
+
+
+class TestReference:
+    @pytest.mark.parametrize(("size", "layer"), LAYERS)
+    @pytest.mark.parametrize("band", [1, 2_000, 2**26])
+    def test_in_bands_it_is_what_the_definition_says(
+        self, size: str, layer: str, band: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_benchmark_reference, "BAND", band)
+        bench = Bench.of(one(size, layer), Ops(), "cpu", 0)
+        with torch.no_grad():
+            results, _ = reference(bench.module("native"), bench.x, bench.grad, gradients=True)
+            module = bench.module("native").double()
+            case = VerifyCase.of(module, bench.x.double(), bench.grad.double())
+            expected = computed(case, "loops", gradients=True)
+        assert results.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert results[name].dtype == torch.float64
+            torch.testing.assert_close(results[name], tensor, rtol=1e-12, atol=1e-12)
+
+    def test_without_gradients_there_is_the_output_alone(self) -> None:
+        bench = Bench.of(one(*LAYERS[1]), Ops(), "cpu", 0)
+        assert list(bench.reference(gradients=False)[0]) == ["forward"]
+
+    def test_drawn_numbers_are_left_as_they_are(self) -> None:
+        bench = Bench.of(one(*LAYERS[0], "dtype=float64"), Ops(), "cpu", 0)
+        bench.reference(gradients=True)
+        assert not bench.x.requires_grad
+
+
+PASSES = ("forward", "both")
+
+
+class TestJudgement:
+    def judged(self, change: Callable[[torch.Tensor], torch.Tensor], which: str) -> Verdict:
+        """The verdict on native, one of whose results is changed."""
+        bench = Bench.of(one("[2, 3, 20, 20]", LAYERS[0][1]), Ops(), "cpu", 0)
+        right = bench.operator("native")
+
+        def both() -> tuple[torch.Tensor, ...]:
+            results = dict(zip(["output", "input", "weight", "bias"], right.both(), strict=True))
+            return tuple(change(t) if name == which else t for name, t in results.items())
+
+        with torch.no_grad():
+            return bench.check(replace(right, both=both), PASSES, bench.reference(gradients=True))
+
+    def test_what_is_right_is_right(self) -> None:
+        verdict = self.judged(lambda t: t, "output")
+        assert not verdict.failure
+        assert verdict.relative is not None and 1e-9 < verdict.relative < 1e-6
+
+    @pytest.mark.parametrize("which", ["output", "input", "weight", "bias"])
+    def test_one_wrong_number_is_seen(self, which: str) -> None:
+        def off(t: torch.Tensor) -> torch.Tensor:
+            t = t.clone()
+            t.flatten()[0] += 1e-3 * t.abs().max()
+            return t
+
+        failure = self.judged(off, which).failure
+        assert "is off by" in failure
+        assert failure.startswith("forward" if which == "output" else f"{which} gradient")
+
+    def test_a_wrong_shape_is_seen(self) -> None:
+        assert (
+            "shape 2×4×18×17, not 2×4×18×18" in self.judged(lambda t: t[..., 1:], "output").failure
+        )
+
+    def test_what_is_not_a_number_is_seen(self) -> None:
+        assert self.judged(lambda t: t * math.nan, "weight").failure
+
+    def test_an_operator_that_breaks_is_wrong(self) -> None:
+        def broken(_: torch.Tensor) -> torch.Tensor:
+            raise ValueError("no\nway")
+
+        assert self.judged(broken, "input").failure == "ValueError: no"
+
+    def test_long_sums_may_round_more(self) -> None:
+        # u √n of a sum of 10,000 is 6e-6, six times the gate; of 4, less than it.
+        case = one("[1, 1, 100, 100]", "{kind: conv, channels: 1, kernel: 1, bias: false}")
+        bench = Bench.of(case, Ops(), "cpu", 0)
+        right, gates = bench.reference(gradients=True), Gate(1e-6, 2e-6)
+
+        def check(error: float, which: int) -> str:
+            results = [right[0][name].float() for name in ("forward", "input_gradient")]
+            results.append(right[0]["weight_gradient"].float())
+            results[which] = results[which] * (1 + error)
+            subject = Subject("x", lambda: results[0], lambda: tuple(results), gates)
+            return bench.check(subject, ["both"], right).failure
+
+        assert not check(4e-6, 2)
+        assert check(4e-5, 2).startswith("weight gradient")
+        assert check(4e-6, 1).startswith("input gradient")
+
+
+class Script:
+    """A clock that tells given times, and keeps what it was asked."""
+
+    def __init__(self, seconds: dict[str, Sequence[float]]) -> None:
+        self.left = {name: list(times) for name, times in seconds.items()}
+        self.asked: list[tuple[str, float]] = []
+
+    def __call__(self, call: Callable[[], object], least: float = 0.0) -> float:
+        name = str(call())
+        self.asked.append((name, least))
+        return self.left[name].pop(0)
+
+    def rounds(self, repeats: int) -> dict[str, list[float]]:
+        calls = {name: (lambda name=name: name) for name in self.left}
+        return rounds(calls, self, budget=0.0, repeats=repeats, seed=0)
+
+
+class TestTiming:
+    def test_all_are_measured_in_turns(self) -> None:
+        script = Script({"native": [4.0] * 30, "a": [2.0] * 30, "b": [1.0] * 30})
+        times = script.rounds(30)
+        assert times == {"native": [4.0] * 30, "a": [2.0] * 30, "b": [1.0] * 30}
+        order = [name for name, _ in script.asked]
+        turns = {tuple(order[i : i + 3]) for i in range(0, 90, 3)}
+        assert all(sorted(turn) == ["a", "b", "native"] for turn in turns)
+        assert len(turns) == 6, "every order there is"
+
+    def test_quick_calls_are_repeated_while_the_yardstick_is_slow(self) -> None:
+        script = Script({"native": [4.0] * 2, "a": [1e-5] * 2})
+        script.rounds(2)
+        assert [least for _, least in script.asked] == [1e-3] * 2 + [4.0 * SHARE] * 2
+
+    def test_the_hopeless_are_measured_once(self) -> None:
+        # Twice as slow is measured again; slower isn't, unless that takes next to no time.
+        script = Script({"native": [1.0] * 3, "slow": [2.1], "half": [2.0] * 3})
+        times = script.rounds(3)
+        assert times["half"] == [2.0] * 3
+        assert times["slow"][0] == 2.1 and np.isnan(times["slow"][1:]).all()
+        script = Script({"native": [1e-4] * 3, "slow": [1e-2] * 3})
+        assert script.rounds(3)["slow"] == [1e-2] * 3
+
+    def test_rounds_go_on_while_there_is_time(self) -> None:
+        calls = {"native": lambda: sleep(0.01)}
+        times = rounds(calls, clock("cpu"), budget=0.2, repeats=1, seed=0)["native"]
+        assert 3 < len(times) <= 20
+
+    def test_statistics(self) -> None:
+        # Sorted, 1 2 3 4 5: quartiles 2 and 4, median 3. Ratios 2 2 3 2 4: quartiles 2 and 3.
+        found = Statistics.of([5, 1, 2, 4, 3], [10, 2, 6, 8, 12])
+        assert found == Statistics(5, 3.0, (4 - 2) / 3, 2.0, (3 - 2) / 2)
+        assert found.noisy
+
+    def test_a_ratio_is_that_of_each_round(self) -> None:
+        # The machine slows down by 10 in the middle; the ratio doesn't.
+        found = Statistics.of([1, 1, 10, 10, 10], [3, 3, 30, 30, 30])
+        assert (found.ratio, found.ratio_spread, found.noisy) == (3.0, 0.0, False)
+        assert found.spread is not None and found.spread > 0.5
+
+    def test_once_is_noise(self) -> None:
+        found = Statistics.of([5, math.nan, math.nan], [10, 11, 12])
+        assert (found.rounds, found.ratio, found.spread, found.noisy) == (1, 2.0, None, True)
+
+    def test_the_clock_repeats_short_calls(self) -> None:
+        calls = []
+        seconds = clock("cpu")(lambda: calls.append(1))
+        assert len(calls) > 100
+        assert seconds * len(calls) == pytest.approx(1e-3, rel=0.5)
+
+    def test_the_clock_tells_the_time(self) -> None:
+        assert 0.02 <= clock("cpu")(lambda: sleep(0.02)) < 0.2
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+    def test_memory_besides_the_result(self) -> None:
+        count = 2**24
+
+        def made(spare: int) -> torch.Tensor:
+            aside = torch.ones(spare, dtype=torch.uint8)
+            return torch.ones(count, dtype=torch.uint8) + aside[0]
+
+        # ones + aside: the ones themselves are besides the result.
+        small, large = (peak(lambda n=n: made(n), "cpu") for n in (1, 2**25))
+        assert small is not None and large is not None
+        assert 2**24 * 0.9 < small < 2**24 * 1.2
+        assert large - small == pytest.approx(2**25, rel=0.1)
+
+
+class TestYardsticks:
+    KERNELS = ["1", "3", "[1, 2]", "[4, 3]", "[8, 8]", "9"]
+
+    @pytest.mark.parametrize("kernel", KERNELS)
+    @pytest.mark.parametrize("rest", ["", ", padding: same_lower", ", mode: convolution"])
+    def test_they_compute_the_same(self, kernel: str, rest: str) -> None:
+        layer = f"{{kind: conv, channels: 1, bias: false, kernel: {kernel}{rest}}}"
+        bench = Bench.of(one("[1, 1, 30, 23]", layer), Ops(), "cpu", 0)
+        others = bench.others()
+        assert [other.name for other in others if other.name != "copy"] == [
+            name for name in ("opencv", "scipy") if name not in missing()
+        ]
+        with torch.no_grad():
+            right = bench.reference(gradients=False)
+            for other in others:
+                assert not bench.check(other, ["forward"], right).failure
+
+    @pytest.mark.parametrize(
+        ("size", "rest"),
+        [
+            ("[2, 1, 9, 9]", ""),
+            ("[1, 1, 9, 9]", ", stride: 2"),
+            ("[1, 1, 9, 9]", ", bias: true"),
+            ("[1, 1, 9, 9]", ", padding: 1, pad_mode: reflect"),
+            ("[1, 1, 9, 9]", ", padding: 2"),
+            ("[1, 1, 9, 9]", ", dilation: 2"),
+        ],
+    )
+    def test_what_they_cannot_do_they_are_not_asked(self, size: str, rest: str) -> None:
+        bias = "" if "bias" in rest else ", bias: false"
+        layer = f"{{kind: conv, channels: 1, kernel: 3{bias}{rest}}}"
+        others = Bench.of(one(size, layer), Ops(), "cpu", 0).others()
+        assert [other.name for other in others] == ["copy"]
+
+
+def entry(case: Case, name: str, which: str, milliseconds: float, ratio: float) -> Entry:
+    times = Statistics(5, milliseconds / 1e3, 0.05, ratio, 0.02)
+    return Entry(case, name, which, name not in ("opencv", "copy"), Verdict(1e-7, 2e-7), times)
+
+
+class TestReport:
+    def test_work_by_hand(self) -> None:
+        conv = one("[5, 1, 4, 4]", "{kind: conv, channels: 2, kernel: 3, bias: false}")
+        # 2 · 2² outputs of 9 products; 16 numbers in, 8 out, and 18 weights once.
+        ops, numbers = 5 * 8 * 9 * 2, 5 * (16 + 8) + 18
+        forward, both = (entry(conv, "native", which, 1, 1) for which in PASSES)
+        assert (forward.operations, forward.moved) == (ops, 4 * numbers)
+        assert (both.operations, both.moved) == (3 * ops, 12 * numbers)
+        copy = entry(conv, "copy", "forward", 1, 1)
+        assert (copy.operations, copy.moved) == (0, 4 * 2 * 5 * 16)
+        pool = one("[5, 1, 4, 4]", "{kind: pool, kernel: 2}", "dtype=float64")
+        forward, both = (entry(pool, "native", which, 1, 1) for which in PASSES)
+        assert (forward.operations, forward.moved) == (5 * 16, 8 * 5 * 20)
+        assert (both.operations, both.moved) == (2 * 5 * 16, 2 * 8 * 5 * 20)
+
+    def test_the_lower_roof_counts(self) -> None:
+        # 10 bytes a second, 100 operations a second.
+        roofs = Roofs("cpu", "float32", [10.0, 10.0, 99.0], [100.0, 100.0, 1.0])
+        assert roofs.fraction(operations=100, moved=40, seconds=8) == 0.5
+        assert roofs.fraction(operations=800, moved=40, seconds=8) == 1.0
+
+    def test_means_are_geometric(self) -> None:
+        first, second = (
+            one("[1, 1, 8, 8]", f"{{kind: conv, channels: 1, kernel: {k}}}") for k in (1, 3)
+        )
+        second = replace(second, name="other")
+        entries = [
+            entry(first, "native", "forward", 8, 1), entry(first, "direct", "forward", 1, 8),
+            entry(first, "auto", "forward", 1, 8), entry(first, "opencv", "forward", 0.1, 80),
+            entry(second, "native", "forward", 1, 1), entry(second, "direct", "forward", 2, 0.5),
+            entry(second, "auto", "forward", 2, 0.5),
+        ]  # fmt: skip
+        found = _benchmark_report.summary(entries, ["forward"])
+        assert found["auto_forward"] == pytest.approx(2)  # √(8 · ½)
+        assert found["auto_forward_least"] == 0.5
+        assert found["best_forward"] == pytest.approx(8**0.5)  # native is an operator, OpenCV none
+        assert found["ratios_forward"]["other"] == {"native": 1, "direct": 0.5, "auto": 0.5}
+
+    def test_lines_fit_a_terminal(self) -> None:
+        case = one("[32, 64, 56, 56]", "{kind: conv, channels: 64, kernel: 3, padding: 1}")
+        case = replace(case, name="depthwise64")
+        names = ["native", "winograd_2x2", "direct"]
+        entries = [
+            replace(entry(case, name, which, 12345.6, 0.012), extra=2**34)
+            for name in names
+            for which in PASSES
+        ]
+        for line in _benchmark_report.block(case, entries, {}):
+            assert len(line) <= 80, line
+        for line in _benchmark_report.overview(entries, "both"):
+            assert len(line) <= 80, line
+
+    def test_what_is_wrong_has_no_time(self) -> None:
+        case = one("[1, 1, 8, 8]", "{kind: conv, channels: 1, kernel: 3}")
+        bad = Entry(case, "direct", "forward", True, Verdict(1.0, 1.0, "forward is off"))
+        entries = [entry(case, "native", "forward", 8, 1), bad]
+        lines = _benchmark_report.block(case, entries, {})
+        assert lines[-1] == "direct       WRONG: forward is off"
+        assert "| mine | WRONG |" in _benchmark_report.markdown(entries, ["forward"], "here")
+        assert bad.to_dict(Roofs("cpu", "float32", [1.0], [1.0]))["median_ms"] is None
+
+
+QUICK = ("task=benchmark", "task.only=[mine]", "task.seconds=0.02", "threads=1")
+
+
+@pytest.fixture
+def small_roofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.tasks._roofline.COPIED", {"cpu": 2**20})
+    monkeypatch.setattr("runner.tasks._roofline.SIDE", {"cpu": 32})
+
+
+@pytest.mark.usefixtures("workplace", "small_roofs")
+class TestRun:
+    def test_files_and_metrics(self) -> None:
+        result = runner.run(*QUICK, f"+task.cases.mine={CONV}", "task.ops=[loops, auto]")
+        assert result.holds
+        ratios = result.metrics["ratios_forward"]["mine"]
+        assert {"native", "loops", "auto", "copy"} <= ratios.keys()
+        assert ratios["native"] == 1
+        assert result.metrics["auto_both"] == result.metrics["ratios_both"]["mine"]["auto"]
+        with (result.directory / "benchmark.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert {(row["op"], row["pass"]) for row in rows} >= {
+            ("direct", "both"),
+            ("copy", "forward"),
+        }
+        assert all(row["threads"] == "1" for row in rows)
+        facts = json.loads((result.directory / "benchmark.json").read_text())
+        assert [row["op"] for row in facts["rows"]] == [row["op"] for row in rows]
+        assert facts["machine"]["torch"] == torch.__version__
+        direct = next(
+            row for row in facts["rows"] if (row["op"], row["pass"]) == ("direct", "both")
+        )
+        assert direct["correct"] and 0 < direct["error_relative"] < 1e-6
+        assert direct["rounds"] >= 3 and direct["median_ms"] > 0
+        assert "| mine |" in (result.directory / "benchmark.md").read_text()
+        pictures = {path.stem for path in (result.directory / "images").iterdir()}
+        assert pictures == {"benchmark_forward", "benchmark_both", "benchmark_roofline"}
+
+    def test_an_operator_that_is_wrong_fails_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        right = LoopsConv.forward
+
+        def wrong(*arguments: object) -> torch.Tensor:
+            return 1.001 * right(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(LoopsConv, "forward", wrong)
+        result = runner.run(*QUICK, f"+task.cases.mine={CONV}", "task.ops=[loops]")
+        assert not result.holds
+        assert result.metrics["wrong"] == 1
+        assert result.metrics["wrong_ones"] == ["mine loops"]
+        assert "loops" not in result.metrics["ratios_forward"]["mine"]
+
+    def test_poolings_other_types_and_one_pass(self) -> None:
+        mine = "{input: [2, 3, 16, 16], layer: {kind: pool, kernel: 3, stride: 2, padding: 1}}"
+        words = (f"+task.cases.mine={mine}", "dtype=bfloat16", "task.passes=[forward]")
+        result = runner.run(*QUICK, *words, "task.yardsticks=false", "tensorboard=false")
+        assert result.holds
+        assert "ratios_both" not in result.metrics
+        assert "copy" not in result.metrics["ratios_forward"]["mine"]
+
+    def test_the_layers_of_a_stack(self) -> None:
+        words = ("task=benchmark_stack", "data.images=2", "task.seconds=0.01", "task.ops=[loops]")
+        result = runner.run(*words, "threads=1")
+        assert result.holds
+        assert list(result.metrics["ratios_both"]) == ["conv1", "pool1", "conv2", "pool2"]
+
+    def test_settings_of_auto_reach_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # It may take im2col alone, which is told under its line.
+        words = ("ops.auto.allow=[im2col]", "task.ops=[auto]", f"+task.cases.mine={CONV}")
+        result = runner.run(*QUICK, *words)
+        facts = json.loads((result.directory / "benchmark.json").read_text())
+        assert {row["chose"] for row in facts["rows"] if row["op"] == "auto"} == {"im2col"}
+
+
+def test_operators_share_their_weights() -> None:
+    bench = Bench.of(one("[1, 2, 8, 8]", "{kind: conv, channels: 3, kernel: 3}"), Ops(), "cpu", 7)
+    first, second = bench.module("native"), bench.module("direct")
+    assert torch.equal(first.weight, second.weight)
+    assert torch.equal(first.bias, second.bias)
+    assert conv_op("direct") is second._op
