@@ -1,7 +1,7 @@
 """The cases that `auto` chooses for: what one call computes, and how to try operators on it.
 
 A case that is large is tried on a part: fewer examples first, then fewer rows, so that the slowest
-operator takes some tens of milliseconds. Times are then scaled up.
+operator takes a fraction of a second. Times are then scaled up.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from runner.geometry import ConvGeometry, PoolGeometry, Shape, elements
 if TYPE_CHECKING:
     from torch import Tensor
 
-MULTIPLY_ADDS, NUMBERS = 1e9, 2e6
-"""At most so much is computed, and so many numbers are read and written, to try an operator."""
+MULTIPLY_ADDS, NUMBERS = 1e9, 1.6e7
+"""At most so much is computed, and so many numbers are read and written, to try an operator: enough
+to be larger than caches, and than what the system hands out without a page fault."""
 
 FORWARD, INPUT, WEIGHT = "forward", "input gradient", "weight gradient"
 BOTH = "forward and gradient"

@@ -11,14 +11,12 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = 5
-"""Times that a call is timed, where that takes no longer than `BUDGET`; at least three times."""
+LEAST, MOST, BUDGET = 3, 15, 0.2
+"""Times that each call is timed, at least and at most, and seconds from which on the least do."""
 
-BUDGET = 0.3
-"""Seconds."""
-
-HOPELESS = 2.0
-"""A call that takes so many times as long as the fastest is not timed again."""
+HOPELESS, FAR_BEHIND = 20.0, 1.5
+"""A call is not timed again that takes so many times as long as the fastest: after its first time,
+in which memory may still be new to it, and after more."""
 
 
 def compare(
@@ -43,12 +41,14 @@ def compare(
     alive = [name for name in calls if name not in failed]
     seconds: dict[str, list[float]] = {name: [] for name in alive}
     begun = perf_counter()
-    for done in range(ROUNDS):
-        for name in alive:
+    for done in range(MOST):
+        # To and fro, so that none always follows the same one.
+        for name in alive if done % 2 else reversed(alive):
             seconds[name].append(_time(calls[name], device))
         best = min((min(times) for times in seconds.values()), default=0.0)
-        alive = [name for name in alive if min(seconds[name]) <= HOPELESS * best]
-        if len(alive) < 2 or (done >= 2 and perf_counter() - begun > BUDGET):
+        factor = FAR_BEHIND if done else HOPELESS
+        alive = [name for name in alive if min(seconds[name]) <= factor * best]
+        if len(alive) < 2 or (done + 1 >= LEAST and perf_counter() - begun > BUDGET):
             break
     return {name: median(times) for name, times in seconds.items()}, failed
 
