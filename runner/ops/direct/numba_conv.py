@@ -20,6 +20,16 @@ MOST_CHANNELS = 256
 """Of a group; beyond, adding them up one by one in float32 would lose too much."""
 
 
+PARTS = 64
+"""Shares of the rows that the weight's gradient is added up in, at most."""
+
+PIECES = 16
+"""Pieces to share out among threads that should be there at least."""
+
+MOST_SUMS = 2**20
+"""Sums held in all parts together."""
+
+
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
     """As `ConvOp.forward`."""
     oh, ow = geometry.output_size((x.shape[2], x.shape[3]))
@@ -29,11 +39,11 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeomet
     tensors = (array(x), array(weight), array(bias), array(y))
     rows = band(weight.shape[1], oh, ow, geometry)
     compute = kernels.correlation(*_unrolled(geometry, weight.shape[1]))
-    work = 1e-3 * y.numel() * weight[0].numel()
+    window = _window(geometry, rows)
     share(
-        lambda start, stop: compute(*tensors, _window(geometry, rows), start, stop),
+        lambda start, stop: compute(*tensors, window, start, stop),
         x.shape[0] * geometry.groups * -(-oh // rows),
-        work,
+        1e-3 * y.numel() * weight[0].numel(),
     )
     return y
 
@@ -59,21 +69,20 @@ def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
     n, c_out, oh, ow = grad.shape
     ins = x.shape[1] // geometry.groups
     rows = band(ins, oh, ow, geometry)
-    # The parts don't depend on the number of threads, and so neither does any bit of the result.
-    parts = max(1, min(n * -(-oh // rows), PARTS // c_out))
+    # Parts and pieces don't depend on the number of threads: the result has the same bits for any.
+    numbers = c_out * ins * geometry.kernel[0] * geometry.kernel[1]
+    parts = max(1, min(n * -(-oh // rows), PARTS, MOST_SUMS // numbers))
+    pieces = max(1, min(c_out // geometry.groups, PIECES // (parts * geometry.groups)))
     sums = torch.zeros(parts, c_out, ins, *geometry.kernel, dtype=torch.float64)
     tensors = (array(grad), array(x), array(sums))
-    compute = kernels.weight_gradient(*_unrolled(geometry, ins))
+    compute = kernels.weight_gradient(_unrolled(geometry, ins) != (0, 0))
+    window = _window(geometry, rows)
     share(
-        lambda start, stop: compute(*tensors, _window(geometry, rows), start, stop),
-        parts * c_out,
+        lambda start, stop: compute(*tensors, window, pieces, start, stop),
+        parts * geometry.groups * pieces,
         1e-3 * grad.numel() * sums[0, 0].numel(),
     )
     return sums.sum(dim=0).to(grad.dtype)
-
-
-PARTS = 64
-"""Pieces that the weight's gradient is shared out in, where one output channel alone is few."""
 
 
 def band(ins: int, oh: int, ow: int, geometry: ConvGeometry) -> int:

@@ -25,6 +25,11 @@ Array = NDArray[Any]
 BAND = 2**15
 """Numbers of input in a band; 128 KiB in float32, a fraction of a core's second-level cache."""
 
+NARROW = 96
+"""Below this width the rows of a band are computed as one long row, which vectorises better.
+
+What comes out between the rows, of windows that reach around an edge, is left out."""
+
 
 @compiled
 def _fill(band: Array, planes: Array, first: int, left: int) -> None:
@@ -38,11 +43,16 @@ def _fill(band: Array, planes: Array, first: int, left: int) -> None:
             if first + r < 0 or first + r >= h or end <= begin:
                 target[:] = 0
                 continue
-            inside, source = target[begin:end], planes[c, first + r, begin - left :]
             target[:begin] = 0
-            for j in range(inside.size):
-                inside[j] = source[j]
+            _copy(planes[c, first + r, begin - left :], target[begin:end])
             target[end:] = 0
+
+
+@compiled
+def _copy(source: Array, target: Array) -> None:
+    """As many numbers as the target has."""
+    for j in range(target.size):
+        target[j] = source[j]
 
 
 @cache
@@ -71,28 +81,37 @@ def correlation(kh: int, kw: int) -> Callable[..., None]:
         outs, bands = c_out // groups, (oh + rows - 1) // rows
         columns = (ow - 1) * sw + (width - 1) * dw + 1
         band = np.empty((ins, ((rows - 1) * sh + (height - 1) * dh + 1) * padded, columns), x.dtype)
-        total, part = np.empty(ow, np.float64), np.empty(ow, x.dtype)
+        narrow = kh > 0 and ow < NARROW
+        line = np.empty((rows - 1) * columns + ow if narrow else ow, x.dtype)
+        total = np.empty(0 if kh else ow, np.float64)
         for unit in range(start, stop):
             n, g, begin = unit // (groups * bands), unit // bands % groups, unit % bands * rows
+            end = min(begin + rows, oh)
             source, skipped = x[n, g * ins : (g + 1) * ins], 0
             if padded:
                 _fill(band, source, begin * sh - top, left)
                 source, skipped = band, begin * sh
-            for i in range(begin, min(begin + rows, oh)):
+            flat = source.reshape(ins, -1)
+            together = end - begin if narrow else 1
+            for i in range(begin, end, together):
+                # Unsigned indices need no check for negative ones.
+                first, down = np.uint64((i - skipped) * columns), np.uint64(columns)
                 for o in range(g * outs, (g + 1) * outs):
-                    out, row = y[n, o, i], i * sh - skipped
                     if kh == 0:
-                        _row(source, weight[o], bias[o], out, total, part, row, sw, dh, dw)
+                        at = i * sh - skipped
+                        _row(source, weight[o], bias[o], y[n, o, i], total, line, at, sw, dh, dw)
                         continue
-                    # Unsigned indices need no check for negative ones.
-                    first = np.uint64(row)
+                    out = line[: (together - 1) * columns + ow] if narrow else y[n, o, i]
                     for c in range(ins):
-                        for j in range(np.uint64(ow)):
-                            sum_ = bias[o] if c == 0 else out[j]
+                        for j in range(np.uint64(out.size)):
+                            found = bias[o] if c == 0 else out[j]
                             for a in range(np.uint64(kh)):
                                 for b in range(np.uint64(kw)):
-                                    sum_ += weight[o, c, a, b] * source[c, first + a, j + b]
-                            out[j] = sum_
+                                    found += weight[o, c, a, b] * flat[c, first + a * down + j + b]
+                            out[j] = found
+                    if narrow:
+                        for r in range(together):
+                            _copy(out[r * columns :], y[n, o, i + r])
 
     return correlate
 
@@ -163,65 +182,99 @@ def hand_back(
 
 
 @cache
-def weight_gradient(kh: int, _kw: int) -> Callable[..., None]:
-    """The loops of the weight's gradient, compiled as `correlation`.
+def weight_gradient(unrolled: bool) -> Callable[..., None]:
+    """The loops of the weight's gradient, compiled for stride and dilation 1 or for any.
 
     Returns:
         A function of grad (n × c_out × oh × ow), x (n × c_in × h × w), sums in float64 (parts ×
-        c_out × c_in / groups × kh × kw, added to), the window as there, and the first and the end
-        of the parts × c_out pieces to compute; a part is a share of the n × bands.
+        c_out × c_in / groups × kh × kw, added to), the window as in `correlation`, how many pieces
+        the output channels of a group are in, and the first and the end of the parts × groups ×
+        pieces to compute; a part is a share of the n × bands.
     """
 
     @compiled
     def add_up(
-        grad: Array, x: Array, sums: Array, window: tuple[int, ...], start: int, stop: int
-    ) -> None:
+        grad: Array, x: Array, sums: Array,
+        window: tuple[int, ...], pieces: int, start: int, stop: int,
+    ) -> None:  # fmt: skip
         sh, sw, dh, dw, top, left, groups, rows, padded = window
         n, c_out, oh, ow = grad.shape
         parts, _, ins, height, width = sums.shape
-        bands = (oh + rows - 1) // rows
+        outs, bands = c_out // groups, (oh + rows - 1) // rows
         columns = (ow - 1) * sw + (width - 1) * dw + 1
         band = np.empty((ins, ((rows - 1) * sh + (height - 1) * dh + 1) * padded, columns), x.dtype)
+        narrow = unrolled and ow < NARROW
+        line = np.zeros(rows * columns * narrow, x.dtype)
         for unit in range(start, stop):
-            part, o = unit // c_out, unit % c_out
-            g = o // (c_out // groups)
+            part, g, piece = unit // (groups * pieces), unit // pieces % groups, unit % pieces
             for at in range(n * bands * part // parts, n * bands * (part + 1) // parts):
                 begin = at % bands * rows
-                source, skipped = x[at // bands, g * ins : (g + 1) * ins], 0
+                source, first = x[at // bands, g * ins : (g + 1) * ins], begin * sh
                 if padded:
                     _fill(band, source, begin * sh - top, left)
-                    source, skipped = band, begin * sh
-                end, i = min(begin + rows, oh), begin
-                while i < end:
-                    together = 1
-                    if kh and i + 4 <= end:
-                        together = 4
-                        _four(grad[at // bands, o], source, sums[part, o], i, i - skipped)
+                    source, first = band, 0
+                for o in range(outs * piece // pieces, outs * (piece + 1) // pieces):
+                    given = grad[at // bands, g * outs + o, begin : min(begin + rows, oh)]
+                    found = sums[part, g * outs + o]
+                    if narrow:
+                        _as_one_row(given, source, found, line, first)
+                    elif unrolled:
+                        _by_fours(given, source, found, first)
                     else:
-                        given = grad[at // bands, o, i]
-                        for c in range(ins):
-                            for a in range(height):
-                                row = source[c, i * sh - skipped + a * dh]
-                                for b in range(width):
-                                    sums[part, o, c, a, b] += _dot(given, row[b * dw :], sw)
-                    i += together
+                        _row_by_row(given, source, found, first, sh, sw, dh, dw)
 
     return add_up
 
 
 @compiled
-def _four(grad: Array, source: Array, sums: Array, first: int, above: int) -> None:
-    """Add up what four rows of the output give; summing across a vector is slow, so once."""
+def _row_by_row(
+    given: Array, source: Array, sums: Array, first: int, sh: int, sw: int, dh: int, dw: int
+) -> None:
+    """Add what the rows of an output channel give, for any window."""
     ins, kh, kw = sums.shape
-    i = np.uint64(first)
     for c in range(ins):
-        for a in range(np.uint64(kh)):
-            r = np.uint64(above) + a
-            for b in range(np.uint64(kw)):
-                total = grad.dtype.type(0)
-                for j in range(np.uint64(grad.shape[1])):
-                    for k in range(np.uint64(4)):
-                        total += grad[i + k, j] * source[c, r + k, j + b]
+        for a in range(kh):
+            for i in range(len(given)):
+                row = source[c, first + i * sh + a * dh]
+                for b in range(kw):
+                    sums[c, a, b] += _dot(given[i], row[b * dw :], sw)
+
+
+@compiled
+def _by_fours(given: Array, source: Array, sums: Array, first: int) -> None:
+    """The same at stride and dilation 1; adding up across a vector is slow, so for four rows."""
+    ins, kh, kw = sums.shape
+    fours = len(given) // 4 * 4
+    for c in range(ins):
+        for i in range(np.uint64(0), np.uint64(fours), np.uint64(4)):
+            for a in range(np.uint64(kh)):
+                r = np.uint64(first) + i + a
+                for b in range(np.uint64(kw)):
+                    total = given.dtype.type(0)
+                    for j in range(np.uint64(given.shape[1])):
+                        for k in range(np.uint64(4)):
+                            total += given[i + k, j] * source[c, r + k, j + b]
+                    sums[c, a, b] += total
+    _row_by_row(given[fours:], source, sums, first + fours, 1, 1, 1, 1)
+
+
+@compiled
+def _as_one_row(given: Array, source: Array, sums: Array, line: Array, first: int) -> None:
+    """The same; all rows as one, with zeros where the input's rows are longer."""
+    ins, kh, kw = sums.shape
+    pitch, (rows, ow) = source.shape[2], given.shape
+    flat = source.reshape(ins, -1)
+    for i in range(rows):
+        _copy(given[i], line[i * pitch : i * pitch + ow])
+    whole = line[: (rows - 1) * pitch + ow]
+    for c in range(ins):
+        for a in range(kh):
+            for b in range(kw):
+                total = _dot(whole, flat[c, (first + a) * pitch + b :], 1)
+                if not np.isfinite(total):  # zero times what is not finite is NaN
+                    total = given.dtype.type(0)
+                    for i in range(rows):
+                        total += _dot(given[i], source[c, first + i + a, b:], 1)
                 sums[c, a, b] += total
 
 
