@@ -107,16 +107,16 @@ def fold(gradient: Tensor, size: Pair, geometry: ConvGeometry, examples: int) ->
     top, bottom, left, right = geometry.padding
     c_in = gradient.shape[0] * gradient.shape[1] // (kh * kw)
     wide = torch.float32 if gradient.element_size() < 4 else gradient.dtype
-    shape = (c_in, examples, top + size[0] + bottom, left + size[1] + right)
+    shape = (examples, c_in, top + size[0] + bottom, left + size[1] + right)
     padded = gradient.new_zeros(shape, dtype=wide)
-    shares = gradient.reshape(c_in, kh, kw, examples, oh, ow)
+    shares = gradient.reshape(c_in, kh, kw, examples, oh, ow).movedim(3, 0)
     for u in range(kh):
         for v in range(kw):
             rows = slice(u * dh, u * dh + (oh - 1) * sh + 1, sh)
             across = slice(v * dw, v * dw + (ow - 1) * sw + 1, sw)
-            padded[:, :, rows, across] += shares[:, u, v]
+            padded[:, :, rows, across] += shares[:, :, u, v]
     inside = padded[:, :, top : top + size[0], left : left + size[1]]
-    return inside.transpose(0, 1).to(gradient.dtype).contiguous()
+    return inside.to(gradient.dtype).contiguous()
 
 
 def _windows(padded: Tensor, geometry: ConvGeometry) -> Tensor:
