@@ -104,21 +104,21 @@ def means(x: Any, y: Any, rows: Any, columns: Any, grid: Any, start: int, stop: 
                 for c in range(columns[j, 0] + 1, columns[j, 1]):
                     total += line[c]
                 y[plane, i, j] = total
-        count, result = x.dtype.type(rows[i, 2]), y[plane, i]
-        for j in range(ow):
-            result[j] /= count * counts[j]
+        _divide(y[plane, i], x.dtype.type(rows[i, 2]), counts)
+
+
+@inlined
+def _divide(y: Any, down: Any, across: Any) -> None:
+    for j in range(y.shape[0]):
+        y[j] /= down * across[j]
 
 
 @inlined
 def _sum_down(x: Any, top: int, bottom: int, line: Any) -> None:
     w, row = line.shape[0], x[top]
-    if bottom == top + 1:
-        line[:] = row
-        return
-    next_row = x[top + 1]
     for c in range(w):
-        line[c] = row[c] + next_row[c]
-    for r in range(top + 2, bottom):
+        line[c] = row[c]
+    for r in range(top + 1, bottom):
         row = x[r]
         for c in range(w):
             line[c] += row[c]
@@ -134,7 +134,8 @@ def _sum_across(line: Any, step: int, width: int, y: Any) -> None:
         for j in range(n):
             y[j] = line[2 * j] + line[2 * j + 1] + line[2 * j + 2]
     elif step == 1:
-        y[:] = line[:n]
+        for j in range(n):
+            y[j] = line[j]
         for c in range(1, width):
             for j in range(n):
                 y[j] += line[j + c]
@@ -192,31 +193,56 @@ def places(
 @inlined
 def _beats(v: Any, best: Any) -> bool:
     # False for equal numbers, and if a NaN has been found; true for the first NaN.
-    return not v <= best and best == best
+    return (not v <= best) & (best == best)
 
 
 @inlined
 def _search(
     row: Any, step: int, width: int, sign: Any, place: int, fresh: bool, best: Any, at: Any
 ) -> None:
-    n = best.shape[0]
-    for c in range(width):
-        number, new = at.dtype.type(place + c), fresh and c == 0
-        if step == 1:
-            for j in range(n):
-                v = sign * row[j + c]
-                take = new or _beats(v, best[j])
-                best[j], at[j] = v if take else best[j], number if take else at[j]
-        elif step == 2:
-            for j in range(n):
-                v = sign * row[2 * j + c]
-                take = new or _beats(v, best[j])
-                best[j], at[j] = v if take else best[j], number if take else at[j]
-        else:
-            for j in range(n):
-                v = sign * row[step * j + c]
-                take = new or _beats(v, best[j])
-                best[j], at[j] = v if take else best[j], number if take else at[j]
+    # `fresh`: what `best` and `at` hold doesn't count yet.
+    if step == 2 and width == 2:
+        _search_two(row, 2, sign, place, fresh, best, at)
+    elif step == 2 and width == 3:
+        _search_three(row, 2, sign, place, fresh, best, at)
+    elif step == 1 and width == 3:
+        _search_three(row, 1, sign, place, fresh, best, at)
+    else:
+        for j in range(best.shape[0]):
+            for c in range(width):
+                v = sign * row[j * step + c]
+                if fresh & (c == 0) or _beats(v, best[j]):
+                    best[j], at[j] = v, place + c
+
+
+@inlined
+def _search_two(
+    row: Any, step: int, sign: Any, place: int, fresh: bool, best: Any, at: Any
+) -> None:
+    first, second = at.dtype.type(place), at.dtype.type(place + 1)
+    for j in range(best.shape[0]):
+        u, v, old, p = sign * row[step * j], sign * row[step * j + 1], best[j], at[j]
+        right = _beats(v, u)
+        u, q = v if right else u, second if right else first
+        take = fresh | _beats(u, old)
+        best[j], at[j] = u if take else old, q if take else p
+
+
+@inlined
+def _search_three(
+    row: Any, step: int, sign: Any, place: int, fresh: bool, best: Any, at: Any
+) -> None:
+    first, second = at.dtype.type(place), at.dtype.type(place + 1)
+    third = at.dtype.type(place + 2)
+    for j in range(best.shape[0]):
+        u, v, w = sign * row[step * j], sign * row[step * j + 1], sign * row[step * j + 2]
+        old, p = best[j], at[j]
+        right = _beats(v, u)
+        u, q = v if right else u, second if right else first
+        right = _beats(w, u)
+        u, q = w if right else u, third if right else q
+        take = fresh | _beats(u, old)
+        best[j], at[j] = u if take else old, q if take else p
 
 
 @compiled
