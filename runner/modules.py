@@ -20,6 +20,7 @@ class Conv2d(nn.Module):
         weight: c_out × c_in / groups × kh × kw.
         bias: c_out, or None.
         flip: whether the kernel is flipped before use (strict convolution).
+        operator: computes it.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class Conv2d(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=trainable)
         self.geometry, self.pad_mode, self.flip = geometry, pad_mode, flip
         self.op = op
-        self._op = conv_op(op, auto)
+        self.operator = conv_op(op, auto)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve n × c_in × h × w to n × c_out × oh × ow."""
         return autograd.convolve(
-            self._op, x, self.weight, self.bias, self.geometry, self.pad_mode, self.flip
+            self.operator, x, self.weight, self.bias, self.geometry, self.pad_mode, self.flip
         )
 
     def effective_kernel(self) -> Tensor:
@@ -57,18 +58,22 @@ class Conv2d(nn.Module):
 
 
 class Pool2d(nn.Module):
-    """Pools its input with the chosen operator."""
+    """Pools its input with the chosen operator.
+
+    Attributes:
+        operator: computes it.
+    """
 
     def __init__(
         self, mode: str, geometry: PoolGeometry, op: str, auto: Auto | None = None
     ) -> None:
         super().__init__()
         self.mode, self.geometry, self.op = mode, geometry, op
-        self._op = pool_op(op, auto)
+        self.operator = pool_op(op, auto)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool n × c × h × w to n × c × oh × ow."""
-        return autograd.pool(self._op, x, self.mode, self.geometry)
+        return autograd.pool(self.operator, x, self.mode, self.geometry)
 
     def extra_repr(self) -> str:
         """The mode and the operator, for `print(model)`."""

@@ -6,7 +6,8 @@ Algorithms, 2nd ed. 2002, section 3.1). Bounds of layers in a row combine: their
 3.3), and the magnitudes Σ|w||x| are what the same stack gives with absolute weights for absolute
 input. So one pass in double precision bounds the error of every output.
 
-That holds for sums of products: transforms (FFT, Winograd) take their own paths and can be worse.
+That holds for sums of products: transforms (FFT, Winograd) take their own paths and can be worse,
+which `check_sums` refuses.
 It is many times what rounding usually does, the more the deeper the stack: `says_nothing` where it
 is not small beside the outputs. It is known for some layers only, by `roundings`; to tell rounding
 from a difference after any layer, take `runner.tasks._rounding`.
@@ -23,6 +24,7 @@ from runner.geometry import AnyShape, ConvGeometry, Pair, PoolGeometry, Shape, a
 from runner.ops import Ops
 from runner.plan import Plan, Row
 from runner.tasks import Run
+from runner.tasks._rounding import transformed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,6 +49,22 @@ def says_nothing(bound: float, largest: float) -> bool:
         largest: magnitude of what may differ.
     """
     return bound > USEFUL * largest
+
+
+def check_sums(plan: Plan, ops: Ops) -> None:
+    """Check that every layer's operator sums over windows, as the bound takes for granted.
+
+    Raises:
+        ConfigError: one may compute by transforms.
+    """
+    for row in transformed(plan, ops):
+        raise problem(
+            "task.bound",
+            f"a number, to compare what '{row.op}' computes in {row.path}",
+            "auto",
+            "No bound is known for transforms. Set task.bound=1e-5, or take task=verify, which "
+            "holds every operator to its own gates.",
+        )
 
 
 def roundings(plan: Plan, gradient: bool = False) -> int:

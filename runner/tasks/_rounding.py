@@ -12,10 +12,15 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from runner.config.errors import join
+from runner.ops import Operator, Ops, conv_op, pool_op
+from runner.plan import Plan, Row
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+NONE = 32
+"""Units of rounding, beside the largest: a gradient or a weight of less may be no more than what a
+transform leaves where there is none."""
 MARGIN = 4
 """Two results differ by more than twice their error, and of many differences one is the largest."""
 TELLING = 1e-2
@@ -27,9 +32,9 @@ def estimates(model: nn.Sequential, x: Tensor) -> dict[str, float]:
 
     Rounding errors are as good as random (Higham & Mary 2019, "A new approach to probabilistic
     rounding error analysis"): a sum of n products with weights w is off by about √n · eps · ‖w‖ ·
-    max|x|, and what comes in wrong goes out wrong by ‖w‖ times as much, or by as much more as the
-    layer's numbers themselves. In a chain the factors multiply; of parallel layers the worst
-    counts; where outputs are added, their errors are.
+    max|x|, or by as much more as its operator is coarser, and what comes in wrong goes out wrong by
+    ‖w‖ times as much, or by as much more as the layer's numbers themselves. In a chain the factors
+    multiply; of parallel layers the worst counts; where outputs are added, their errors are.
 
     Args:
         model: the stack; it runs once.
@@ -108,7 +113,25 @@ class _Errors:
         peak, largest = self.peaks[name]
         gain, terms = _gain(module)
         gain = max(gain, largest / peak if peak else 0.0)
-        return gain * (error + sqrt(1 + terms) * self.eps * peak) + self.eps * largest
+        own = coarseness(module) * sqrt(1 + terms) * self.eps * peak
+        return gain * (error + own) + self.eps * largest
+
+
+def coarseness(module: nn.Module) -> float:
+    """How many times the rounding errors of plain summation an operator may make, by its gate."""
+    operator = getattr(module, "operator", None)
+    if not isinstance(operator, Operator):
+        return 1.0
+    # Of single precision, whatever the run's: gates of double precision are wide for all.
+    own, plain = (one.gates["float32"].largest for one in (operator, Operator))
+    return max(1.0, own / plain)
+
+
+def transformed(plan: Plan, ops: Ops) -> list[Row]:
+    """The layers whose operator may compute by transforms: no sums over windows alone."""
+    able = {"conv": conv_op, "pool": pool_op}
+    rows = [row for row in plan.leaves() if row.kind in able]
+    return [row for row in rows if not able[row.kind](row.op, ops.auto).sums]
 
 
 def _gain(module: nn.Module) -> tuple[float, int]:

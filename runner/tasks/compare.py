@@ -24,7 +24,13 @@ from runner.ops import Ops
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Run, Task
-from runner.tasks._error_bound import gradient_bound, output_bound, roundings, says_nothing
+from runner.tasks._error_bound import (
+    check_sums,
+    gradient_bound,
+    output_bound,
+    roundings,
+    says_nothing,
+)
 from runner.tasks._outputs import layer_outputs, numbers, save_outputs, to_numpy
 from runner.tasks._side_by_side import as_maps, side_by_side
 from runner.tracking import pictures
@@ -106,6 +112,8 @@ class Compare(Task):
         if self.gradients:
             self._check_gradients(plan, other)
         if self.bound == "auto":
+            check_sums(plan, ops)
+            check_sums(other, other_ops)
             for one in (plan, other):
                 for gradient in (False, True)[: 1 + self.gradients]:
                     roundings(one, gradient)

@@ -107,21 +107,23 @@ class Edge(Task):
         """What rounding alone can leave where an image is flat: a fraction of it is no edge.
 
         A sum of n products is off by about √n · eps · Σ|w| · max|x|, and the next layer makes as
-        much more of it as its own Σ|w|.
+        much more of it as its own Σ|w|; operators by transforms by more.
         """
         import torch
 
         from runner.modules import Conv2d
+        from runner.tasks._rounding import coarseness
 
         if self.absolute:
             return 0.0
-        gain, terms = 1.0, 1
+        gain, terms, coarse = 1.0, 1, 1.0
         for module in run.model.modules():
             if isinstance(module, Conv2d):
                 sums = module.weight.detach().double().abs().flatten(1).sum(dim=1)
                 gain, terms = gain * float(sums.max()), max(terms, module.weight[0].numel())
+                coarse = max(coarse, coarseness(module))
         eps = torch.finfo(getattr(torch, run.dtype)).eps
-        return float(sqrt(terms) * eps * gain * np.abs(run.images.x).max())
+        return float(coarse * sqrt(terms) * eps * gain * np.abs(run.images.x).max())
 
     def _draw(
         self, run: Run, maps: Map, magnitude: Map, direction: Map | None, detected: Mask

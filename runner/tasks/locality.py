@@ -25,7 +25,7 @@ from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._dense import Array, Layout, Weights
 from runner.tasks._outputs import SMALL, numbers, to_numpy
-from runner.tasks._rounding import MARGIN, estimates, same, untold
+from runner.tasks._rounding import MARGIN, NONE, estimates, same, untold
 from runner.tracking import charts, pictures
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Inputs that are pushed through the stack at once."""
-ZERO = 32
-"""Weights of fewer units of rounding than this, beside the largest, count as none."""
 
 
 class Budget(Spec):
@@ -122,7 +120,7 @@ class Locality(Task):
             return metrics
         matrix, constant = dense(run)
         run.outputs |= {"locality/matrix": matrix, "locality/constant": constant}
-        zero = ZERO * eps * float(max(np.abs(matrix).max(), np.abs(constant).max()))
+        zero = NONE * eps * float(max(np.abs(matrix).max(), np.abs(constant).max()))
         weights = Weights(matrix, Layout.of(run.plan), zero, allowed)
         metrics |= agreement(run, matrix, constant) | weights.metrics()
         if matrix.size <= SMALL:

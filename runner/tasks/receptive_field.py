@@ -6,8 +6,8 @@ measured: the gradient of one output position with respect to the input says how
 matters. Of a Gaussian, 95.45 % lie within two standard deviations of the mean; so the effective
 field is, per axis, the shortest run of pixels that holds 95.45 % of the gradient's magnitude.
 
-The support is where the gradient is not exactly zero. Operators that compute through a transform of
-the whole image leave rounding everywhere, and a support that says so.
+The support is where the gradient is not exactly zero. Operators that compute by transforms leave
+rounding beyond their windows; of these, where it is more than that.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._interior import seen
 from runner.tasks._outputs import at_layer, to_numpy
+from runner.tasks._rounding import NONE, transformed
 from runner.tasks._selection import ADD_CONV, Position, named_layer, outside
 from runner.tracking import charts, pictures
 from runner.tracking.boxes import GREEN, ORANGE, Box
@@ -130,7 +131,7 @@ class ReceptiveField(Task):
         place, axes = self._place(row), [axis for axis in row.field.axes() if axis]
         magnitude = self._gradient(run, row, place)
         theory = [Interval.seen(axis, i) for axis, i in zip(axes, place, strict=True)]
-        support = [Interval.nonzero(magnitude.sum(axis=1 - k)) for k in (0, 1)]
+        support = self._support(run, magnitude)
         effect = [Interval.shortest(magnitude.sum(axis=1 - k)) for k in (0, 1)]
         run.outputs["receptive_field/gradient"] = magnitude
         self._note(run, row, theory, support)
@@ -176,6 +177,19 @@ class ReceptiveField(Task):
         (gradient,) = torch.autograd.grad(y[:, :, place[0], place[1]].sum(), x)
         mean: Map = np.abs(to_numpy(gradient)).astype(np.float64).sum(axis=1).mean(axis=0)
         return mean
+
+    def _support(self, run: Run, magnitude: Map) -> list[Interval]:
+        import torch
+
+        rows = transformed(run.plan, run.ops)
+        if rows:
+            least = NONE * torch.finfo(run.x.dtype).eps * float(magnitude.max())
+            magnitude = np.where(magnitude > least, magnitude, 0)
+            run.notes.append(
+                f"{rows[0].name} may be computed by transforms ({rows[0].op}), which leave "
+                f"rounding beyond its window: gradients up to {least:.1g} count as none."
+            )
+        return [Interval.nonzero(magnitude.sum(axis=1 - k)) for k in (0, 1)]
 
     def _samples(self, run: Run) -> Tensor:
         import torch

@@ -376,6 +376,18 @@ class TestGradients:
 
 
 class TestMistakes:
+    @pytest.mark.parametrize("op", ["fft", "winograd", "winograd_2x2", "auto"])
+    def test_no_bound_is_known_for_transforms(self, op: str) -> None:
+        words = ("stack=kernel", "stack.layers.conv.weight=laplacian_4")
+        for ops in (f"ops={op}", f"ops@task.other.ops={op}"):
+            assert complaint(*words, ops) == (
+                f"task.bound: expected a number, to compare what '{op}' computes in "
+                "stack.layers.conv, got auto. No bound is known for transforms. Set "
+                "task.bound=1e-5, or take task=verify, which holds every operator to its own gates."
+            )
+            assert runner.plan("task=compare", *words, ops, "task.bound=1e-5")
+        assert runner.plan("task=compare", *words, "ops=auto", "ops.auto.allow=[native,direct]")
+
     def test_nothing_to_compare_with(self) -> None:
         found = complaint("task.other=null")
         assert found.startswith("task.other: expected a mapping")

@@ -282,6 +282,12 @@ def test_rounding_is_no_edge_however_large_the_kernel(workplace: Path) -> None:
     assert runner.run("task=edge", "stack=kernel", gabor, *flat).metrics["detected"] == 0
 
 
+@pytest.mark.parametrize("op", ["fft", "winograd", "winograd_2x2", "auto"])
+def test_rounding_of_transforms_is_no_edge(op: str, workplace: Path) -> None:
+    flat = ("stack=sobel", "data=blank", "data.value=0.7", f"ops={op}")
+    assert runner.run("task=edge", *flat).metrics["detected"] == 0
+
+
 def test_small_kernels_find_edges_too(workplace: Path) -> None:
     tiny = "stack.layers.conv.weight=[[1e-7,-1e-7]]"
     assert runner.run("task=edge", tiny).metrics["detected"] == 12

@@ -172,6 +172,16 @@ def test_the_interior_is_equivariant_for_every_seed(seed: int, undrawn: None) ->
     assert metrics["interior_error"] < 1e-4
 
 
+@pytest.mark.parametrize("op", ["fft", "winograd", "winograd_2x2"])
+@pytest.mark.parametrize("seed", range(10))
+def test_transforms_round_more_but_are_equivariant(op: str, seed: int, undrawn: None) -> None:
+    three = {"kind": "conv", "channels": 16, "kernel": 3, "padding": 1, "ops": op}
+    image = {"kind": "noise", "height": 24, "width": 24, "low": -1.0, "seed": seed}
+    metrics = measure({"one": three, "two": three, "three": three}, image, seed=seed)
+    assert metrics["equivariant"]
+    assert not metrics["border_equivariant"]
+
+
 @pytest.mark.parametrize("seed", range(200))
 def test_circular_padding_is_equivariant_everywhere(seed: int, undrawn: None) -> None:
     draw = Random(seed)

@@ -222,6 +222,17 @@ def test_deep_affine_stacks_agree_too(seed: int, undrawn: None) -> None:
     assert metrics["dense_error"] < 1e-4
 
 
+@pytest.mark.parametrize("op", ["fft", "winograd", "winograd_2x2"])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_transforms_leave_is_no_weight(op: str, seed: int, undrawn: None) -> None:
+    three = {"kind": "conv", "channels": 2, "kernel": 3, "padding": 1, "ops": op}
+    metrics = measure({"one": three, "two": three}, NOISE, seed=seed)
+    assert metrics["window"] == [5, 5]
+    assert metrics["affine"]
+    assert metrics["agrees"]
+    assert metrics["translation_invariant"]
+
+
 def test_zeros_from_padding_between_layers_leave_the_inside_invariant(undrawn: None) -> None:
     layers = {
         "one": {"kind": "conv", "weight": "box", "padding": 1},

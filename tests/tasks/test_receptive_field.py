@@ -235,3 +235,26 @@ def test_mistakes(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         runner.plan("task=receptive_field", "data=blank", *words)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("op", ["fft", "winograd", "winograd_2x2"])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_transforms_leave_is_no_support(op: str, seed: int, undrawn: None) -> None:
+    three = {"kind": "conv", "channels": 6, "kernel": 3, "ops": op}
+    relu = {"kind": "activation", "function": "relu"}
+    layers = {"one": three, "a": relu, "two": three, "b": relu, "three": three}
+    task = {"kind": "receptive_field", "samples": 4}
+    spec, run = bare_run(task, layers, {"kind": "blank", "height": 40, "width": 40}, seed=seed)
+    metrics = spec.run(run)
+    assert metrics["support"] == metrics["theoretical"] == [7, 7]
+    assert metrics["inside"]
+    assert run.notes[0].startswith(f"one may be computed by transforms ({op})")
+    # What is told is beside the gradient's largest, 32 roundings.
+    largest = float(run.outputs["receptive_field/gradient"].max())
+    assert f"up to {32 * 2**-23 * largest:.1g} count" in run.notes[0]
+
+
+def test_of_sums_the_least_gradient_counts(undrawn: None) -> None:
+    weight = {"kind": "conv", "weight": [[1, 1e-30]]}
+    assert measure({"c": weight})["support"] == [1, 2]
+    assert measure({"c": weight | {"ops": "fft"}})["support"] == [1, 1]

@@ -8,10 +8,13 @@ from random import Random
 
 import pytest
 import torch
+from bare_run import composed
 from torch import nn
 
-from runner.modules import DenseBlock, Parallel, Residual
-from runner.tasks._rounding import estimates, same, untold
+from runner.geometry import ConvGeometry
+from runner.modules import Conv2d, DenseBlock, Parallel, Residual
+from runner.ops import Auto
+from runner.tasks._rounding import coarseness, estimates, same, transformed, untold
 
 
 def outputs(model: nn.Sequential, x: torch.Tensor) -> list[torch.Tensor]:
@@ -142,3 +145,51 @@ def test_a_note_says_why_there_is_no_verdict() -> None:
         "output. With dtype=float64 it may."
     )
     assert untold("it fits", 3.0, 0.0, "float64").endswith("a difference of 3.")
+
+
+@pytest.mark.parametrize("op", ["fft", "winograd", "winograd_2x2", "direct", "auto"])
+@pytest.mark.parametrize("seed", range(20))
+def test_errors_of_every_operator_stay_within(op: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    low = Random(seed).choice([0, -1])
+
+    def layer(c_in: int, c_out: int) -> Conv2d:
+        weight, window = torch.randn(c_out, c_in, 3, 3), ConvGeometry((3, 3))
+        options = {"pad_mode": "zeros", "flip": False, "trainable": False}
+        return Conv2d(weight, torch.randn(c_out), geometry=window, op=op, **options)
+
+    model = nn.Sequential(layer(2, 16), nn.ReLU(), layer(16, 16), layer(16, 2)).eval()
+    x = low + (1 - low) * torch.rand(1, 2, 20, 20)
+    allowed = estimates(model, x)
+    exact = outputs(deepcopy(model).double(), x.double())
+    for y, truth, limit in zip(outputs(model, x), exact, allowed.values(), strict=False):
+        assert float((y.double() - truth).abs().max()) <= limit
+
+
+def test_how_coarse_operators_are() -> None:
+    # By their gates for the largest error in single precision: 2e-6 of plain sums.
+    def coarse(op: str, auto: Auto | None = None) -> float:
+        layer = Conv2d(
+            torch.ones(1, 1, 3, 3), None, geometry=ConvGeometry((3, 3)), pad_mode="zeros",
+            flip=False, op=op, trainable=False, auto=auto,
+        )  # fmt: skip
+        return coarseness(layer)
+
+    assert coarse("native") == coarse("direct") == 1
+    assert coarse("winograd") == pytest.approx(6e-5 / 2e-6)
+    assert coarse("winograd_2x2") == pytest.approx(3e-6 / 2e-6)
+    assert coarse("auto", Auto(accuracy=1)) == coarse("winograd")
+    assert coarseness(nn.ReLU()) == 1
+
+
+def test_which_layers_may_be_transformed() -> None:
+    words = ["stack=lenet", "data=blank", "data.height=28", "data.width=28"]
+
+    def found(*more: str) -> list[str]:
+        job = composed("task=plan", *words, *more)
+        return [row.name for row in transformed(job.plan(), job.ops)]
+
+    assert found("ops=native") == found("ops=direct") == found("ops=loops") == []
+    assert found("ops=fft") == found("ops=auto") == ["conv1", "conv2"]
+    assert found("ops=auto", "ops.auto.allow=[native,direct]") == []
+    assert found("stack.layers.conv2.ops=fft") == ["conv2"]
