@@ -128,6 +128,10 @@ class Operator:
         """An operator; `auto` alone looks at how it shall choose."""
         return cls()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy of a model computes with the same operator: it holds nothing of the model's."""
+        return self
+
     def _by_autograd(self, compute: Callable[[Tensor], Tensor], at: Tensor, grad: Tensor) -> Tensor:
         if not self.own_gradient:
             raise NotImplementedError(f"{type(self).__name__} has no gradient of its own")
