@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape, elements
 from runner.ops import ConvOp, PoolOp
+from runner.ops.direct import bands
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,20 @@ class DirectConv(ConvOp):
     def unsupported(self, geometry: ConvGeometry, dtype: str, device: str) -> list[str]:
         """Needs a device that Numba or Triton compile for, and its types of number."""
         return _unsupported(dtype, device)
+
+    def scratch(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
+        """On the CPU, a band of padded input, and a band or a row of sums."""
+        ins, width = x.channels // geometry.groups, bands.width(y.width, geometry)
+        rows = bands.rows(ins, y.height, y.width, geometry)
+        span = (rows - 1) * geometry.stride[0] + geometry.extent[0]
+        return any(geometry.padding) * ins * span * width + max(rows * width, 3 * y.width)
+
+    def estimate(self, x: Shape, y: Shape, geometry: ConvGeometry) -> float:
+        """Multiply-adds at the rate of their loops, and each number moved once."""
+        ins = x.channels // geometry.groups
+        products = elements(y) * ins * geometry.kernel[0] * geometry.kernel[1]
+        rate = 3e10 if bands.unrolled(ins, geometry) else 6e9 if geometry.stride[1] == 1 else 1.5e9
+        return products / rate + 1.5e-10 * (elements(x) + elements(y))
 
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry

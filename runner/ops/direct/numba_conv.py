@@ -11,14 +11,8 @@ from torch import Tensor
 
 from runner.geometry import ConvGeometry, Pair
 from runner.ops._compiled import array, empty, share
+from runner.ops.direct import bands
 from runner.ops.direct import numba_conv_kernels as kernels
-
-UNROLLED = {(1, 2), (2, 1), (2, 2), (1, 3), (3, 1), (3, 3), (5, 5), (7, 7)}
-"""Kernels that have loops of their own; each takes part of a second to compile, once."""
-
-MOST_CHANNELS = 256
-"""Of a group; beyond, adding them up one by one in float32 would lose too much."""
-
 
 PARTS = 64
 """Shares of the rows that the weight's gradient is added up in, at most."""
@@ -37,8 +31,9 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeomet
     if bias is None:
         bias = weight.new_zeros(weight.shape[0])
     tensors = (array(x), array(weight), array(bias), array(y))
-    rows = band(weight.shape[1], oh, ow, geometry)
-    compute = kernels.correlation(*_unrolled(geometry, weight.shape[1]))
+    rows = bands.rows(weight.shape[1], oh, ow, geometry)
+    unrolled = bands.unrolled(weight.shape[1], geometry)
+    compute = kernels.correlation(*(geometry.kernel if unrolled else (0, 0)))
     window = _window(geometry, rows)
     share(
         lambda start, stop: compute(*tensors, window, start, stop),
@@ -68,14 +63,14 @@ def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
     """As `ConvOp.weight_gradient`."""
     n, c_out, oh, ow = grad.shape
     ins = x.shape[1] // geometry.groups
-    rows = band(ins, oh, ow, geometry)
+    rows = bands.rows(ins, oh, ow, geometry)
     # Parts and pieces don't depend on the number of threads: the result has the same bits for any.
     numbers = c_out * ins * geometry.kernel[0] * geometry.kernel[1]
     parts = max(1, min(n * -(-oh // rows), PARTS, MOST_SUMS // numbers))
     pieces = max(1, min(c_out // geometry.groups, PIECES // (parts * geometry.groups)))
     sums = torch.zeros(parts, c_out, ins, *geometry.kernel, dtype=torch.float64)
     tensors = (array(grad), array(x), array(sums))
-    compute = kernels.weight_gradient(_unrolled(geometry, ins) != (0, 0))
+    compute = kernels.weight_gradient(bands.unrolled(ins, geometry))
     window = _window(geometry, rows)
     share(
         lambda start, stop: compute(*tensors, window, pieces, start, stop),
@@ -83,18 +78,6 @@ def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
         1e-3 * grad.numel() * sums[0, 0].numel(),
     )
     return sums.sum(dim=0).to(grad.dtype)
-
-
-def band(ins: int, oh: int, ow: int, geometry: ConvGeometry) -> int:
-    """How many rows of the output are computed from one band of the input."""
-    columns = (ow - 1) * geometry.stride[1] + geometry.extent[1]
-    return min(max(kernels.BAND // (ins * columns * geometry.stride[0]), 1), oh)
-
-
-def _unrolled(geometry: ConvGeometry, ins: int) -> Pair:
-    """The kernel's size where there are loops for it, or zeros."""
-    simple = geometry.stride == geometry.dilation == (1, 1) and ins <= MOST_CHANNELS
-    return geometry.kernel if simple and geometry.kernel in UNROLLED else (0, 0)
 
 
 def _window(geometry: ConvGeometry, rows: int) -> tuple[int, ...]:

@@ -22,9 +22,6 @@ from runner.ops._compiled import compiled
 
 Array = NDArray[Any]
 
-BAND = 2**15
-"""Numbers of input in a band; 128 KiB in float32, a fraction of a core's second-level cache."""
-
 NARROW = 96
 """Below this width the rows of a band are computed as one long row, which vectorises better.
 

@@ -1,0 +1,30 @@
+"""How a convolution's input is cut into bands of rows; plain Python, so that a plan can ask."""
+
+from __future__ import annotations
+
+from runner.geometry import ConvGeometry
+
+BAND = 2**15
+"""Numbers of input in a band; 128 KiB in float32, a fraction of a core's second-level cache."""
+
+UNROLLED = {(1, 2), (2, 1), (2, 2), (1, 3), (3, 1), (3, 3), (5, 5), (7, 7)}
+"""Kernels that have loops of their own; each takes about a second to compile, once."""
+
+MOST_CHANNELS = 256
+"""Of a group; beyond, adding them up one by one in float32 would lose too much."""
+
+
+def rows(ins: int, oh: int, ow: int, geometry: ConvGeometry) -> int:
+    """How many rows of the output are computed from one band of `ins` input channels."""
+    return min(max(BAND // (ins * width(ow, geometry) * geometry.stride[0]), 1), oh)
+
+
+def width(ow: int, geometry: ConvGeometry) -> int:
+    """Columns of the padded input that the windows of a row see."""
+    return (ow - 1) * geometry.stride[1] + geometry.extent[1]
+
+
+def unrolled(ins: int, geometry: ConvGeometry) -> bool:
+    """Whether there are loops for this very kernel."""
+    simple = geometry.stride == geometry.dilation == (1, 1) and ins <= MOST_CHANNELS
+    return simple and geometry.kernel in UNROLLED
