@@ -1,4 +1,4 @@
-"""Phases, tiles and lengths of transforms; its sums are tested like every operator's."""
+"""Phases, tiles and lengths of transforms, and the memory that they take."""
 
 import time
 

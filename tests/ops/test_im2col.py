@@ -1,4 +1,4 @@
-"""The matrix of windows, its transposed map, and what they take; the products are tested with other operators."""
+"""The matrix of windows, its transposed map, and the memory that they take."""
 
 import numpy as np
 import pytest
@@ -104,15 +104,13 @@ def test_scratch_is_what_is_allocated(geometry):
     weight = torch.randn(8, 4, *geometry.kernel)
     y = op.forward(x, weight, None, geometry)
     said = 3 * op.scratch(Shape(4, 60, 50), Shape(*y.shape[1:]), geometry)
-    grad, sizes = torch.randn_like(y), (x.shape[2], x.shape[3])
-    calls = [
-        (lambda: op.forward(x, weight, None, geometry)),
-        (lambda: op.input_gradient(grad, weight, sizes, geometry)),
-        (lambda: op.weight_gradient(grad, x, geometry)),
-    ]
-    for call in calls:
-        besides = peak(call) / 4 - call().numel()
-        assert 0.4 * said <= besides <= 1.05 * said + 1000
+    assert 0.6 * said <= peak(lambda: op.forward(x, weight, None, geometry)) / 4 - y.numel() <= said
+    grad = torch.randn_like(y)
+    for call in (
+        lambda: op.input_gradient(grad, weight, (60, 50), geometry),
+        lambda: op.weight_gradient(grad, x, geometry),
+    ):
+        assert peak(call) / 4 - call().numel() <= said
 
 
 def test_scratch_by_hand():
