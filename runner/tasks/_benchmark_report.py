@@ -226,9 +226,9 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def _columns(entries: Sequence[Entry], which: str) -> list[str]:
-    """Names with results in a pass, operators first; native is 1 everywhere."""
+    """Names with results in a pass, operators first; native is 1, and a copy computes nothing."""
     names = {entry.name: entry.is_operator for entry in entries if entry.which == which}
-    names.pop("native", None)
+    names = {name: own for name, own in names.items() if name not in ("native", COPY)}
     return sorted(names, key=lambda name: not names[name])
 
 
@@ -283,8 +283,8 @@ def remarks(
     timed = sum(entry.statistics is not None for entry in entries)
     if noisy:
         lines.append(
-            f"~ marks {noisy} of {timed} times whose ratio to native spread by more than "
-            f"{NOISY:.0%} (interquartile range), or was taken fewer than three times."
+            f"~ marks {noisy} of {timed} ratios that are uncertain by more than {NOISY:.0%} "
+            "(interquartile range / √rounds), or were taken fewer than three times."
         )
     cores = os.cpu_count() or 1
     if machine["load"] > cores / 2:
@@ -304,7 +304,7 @@ def _range(bounds: Sequence[float]) -> str:
 
 def markdown(entries: Sequence[Entry], passes: Sequence[str], machine: str) -> str:
     """Ratios of all cases as Markdown tables."""
-    parts = [f"Times as fast as native; {machine}. `~`: more than {NOISY:.0%} spread."]
+    parts = [f"Times as fast as native; {machine}. `~`: uncertain by more than {NOISY:.0%}."]
     for which in passes:
         head, *rows = _table(entries, which)
         lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from math import nan
+from math import nan, sqrt
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -37,8 +37,8 @@ LONG = 0.1
 """… if a call takes more seconds than this: what it needs is known well enough."""
 SHARE = 0.05
 """Of the yardstick's time: what a quick call is repeated for, so that as many count as fit in."""
-NOISY = 0.1
-"""Spread of a ratio, relative to it, from which on it says little."""
+NOISY = 0.05
+"""How uncertain a median ratio may be, relative to it, before it is marked."""
 
 
 def clock(device: str) -> Clock:
@@ -97,7 +97,6 @@ def _event() -> Any:
 def undisturbed() -> Iterator[None]:
     """No garbage is collected meanwhile."""
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield
@@ -166,8 +165,8 @@ class Statistics:
 
     @property
     def noisy(self) -> bool:
-        """Whether the ratio says little."""
-        return self.ratio_spread is None or self.ratio_spread > NOISY
+        """Whether the median ratio is uncertain: by about its interquartile range / √rounds."""
+        return self.ratio_spread is None or self.ratio_spread / sqrt(self.rounds) > NOISY
 
     @staticmethod
     def of(seconds: Sequence[float], yardstick: Sequence[float]) -> Statistics:
@@ -204,7 +203,6 @@ def peak(call: Callable[[], Tensor | tuple[Tensor, ...]], device: str) -> int | 
         return max(0, grown - _size(given))
     if device != "cpu":
         return None
-    gc.collect()
     _give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak (Linux)

@@ -8,18 +8,20 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from time import sleep
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from bare_run import composed
 
 import runner
 from runner.config.errors import ConfigError
-from runner.ops import Gate, Ops, conv_op
+from runner.geometry import Shape
+from runner.ops import Gate, Ops
 from runner.ops.loops import LoopsConv
+from runner.plan import Plan
 from runner.tasks import _benchmark_reference, _benchmark_report
 from runner.tasks._benchmark_cases import Case, cases, contenders
 from runner.tasks._benchmark_reference import reference
@@ -48,10 +50,11 @@ def found(*words: str) -> list[Case]:
     return cases(job.task.cases, job.plan(), job.task.only)
 
 
-def one(size: str, layer: str, *words: str) -> Case:
+def one(size: str, layer: str, dtype: str = "float32") -> Case:
     """A case of one's own."""
-    given = f"+task.cases.mine={{input: {size}, layer: {layer}}}"
-    (case,) = found("task=benchmark", given, "task.only=[mine]", *words)
+    mine = yaml.safe_load(f"{{input: {size}, layer: {layer}}}")
+    task = Benchmark(kind="benchmark", cases={"mine": mine})  # type: ignore[dict-item]  # as YAML
+    (case,) = cases(task.cases, Plan(Shape(1, 1, 1), (), 1, dtype), None)
     return case
 
 
@@ -190,7 +193,7 @@ class TestReference:
         assert list(bench.reference(gradients=False)[0]) == ["forward"]
 
     def test_drawn_numbers_are_left_as_they_are(self) -> None:
-        bench = Bench.of(one(*LAYERS[0], "dtype=float64"), Ops(), "cpu", 0)
+        bench = Bench.of(one(*LAYERS[0], "float64"), Ops(), "cpu", 0)
         bench.reference(gradients=True)
         assert not bench.x.requires_grad
 
@@ -321,11 +324,18 @@ class TestTiming:
         found = Statistics.of([5, math.nan, math.nan], [10, 11, 12])
         assert (found.rounds, found.ratio, found.spread, found.noisy) == (1, 2.0, None, True)
 
+    def test_many_rounds_know_more_than_each(self) -> None:
+        # Ratios 2 and 3 in turns: quartiles 2 and 3. In 4 rounds the median may be off by a
+        # fifth, (3 − 2) / 2.5 / √4; in 400 by 2 %.
+        few, many = (Statistics.of([1, 1] * n, [2, 3] * n) for n in (2, 200))
+        assert few.ratio_spread == many.ratio_spread == 0.4
+        assert (few.noisy, many.noisy) == (True, False)
+
     def test_the_clock_repeats_short_calls(self) -> None:
         calls = []
         seconds = clock("cpu")(lambda: calls.append(1))
-        assert len(calls) > 100
-        assert seconds * len(calls) == pytest.approx(1e-3, rel=0.5)
+        assert len(calls) > 10
+        assert seconds * len(calls) >= 1e-3
 
     def test_the_clock_tells_the_time(self) -> None:
         assert 0.02 <= clock("cpu")(lambda: sleep(0.02)) < 0.2
@@ -346,9 +356,7 @@ class TestTiming:
 
 
 class TestYardsticks:
-    KERNELS = ["1", "3", "[1, 2]", "[4, 3]", "[8, 8]", "9"]
-
-    @pytest.mark.parametrize("kernel", KERNELS)
+    @pytest.mark.parametrize("kernel", ["1", "3", "[1, 2]", "[4, 3]", "[8, 8]", "9"])
     @pytest.mark.parametrize("rest", ["", ", padding: same_lower", ", mode: convolution"])
     def test_they_compute_the_same(self, kernel: str, rest: str) -> None:
         layer = f"{{kind: conv, channels: 1, bias: false, kernel: {kernel}{rest}}}"
@@ -395,7 +403,7 @@ class TestReport:
         assert (both.operations, both.moved) == (3 * ops, 12 * numbers)
         copy = entry(conv, "copy", "forward", 1, 1)
         assert (copy.operations, copy.moved) == (0, 4 * 2 * 5 * 16)
-        pool = one("[5, 1, 4, 4]", "{kind: pool, kernel: 2}", "dtype=float64")
+        pool = one("[5, 1, 4, 4]", "{kind: pool, kernel: 2}", "float64")
         forward, both = (entry(pool, "native", which, 1, 1) for which in PASSES)
         assert (forward.operations, forward.moved) == (5 * 16, 8 * 5 * 20)
         assert (both.operations, both.moved) == (2 * 5 * 16, 2 * 8 * 5 * 20)
@@ -467,19 +475,15 @@ class TestRun:
         assert result.metrics["auto_both"] == result.metrics["ratios_both"]["mine"]["auto"]
         with (result.directory / "benchmark.csv").open() as file:
             rows = list(csv.DictReader(file))
-        assert {(row["op"], row["pass"]) for row in rows} >= {
-            ("direct", "both"),
-            ("copy", "forward"),
-        }
+        there = {(row["op"], row["pass"]) for row in rows}
+        assert {("loops", "both"), ("copy", "forward")} <= there
         assert all(row["threads"] == "1" for row in rows)
         facts = json.loads((result.directory / "benchmark.json").read_text())
         assert [row["op"] for row in facts["rows"]] == [row["op"] for row in rows]
         assert facts["machine"]["torch"] == torch.__version__
-        direct = next(
-            row for row in facts["rows"] if (row["op"], row["pass"]) == ("direct", "both")
-        )
-        assert direct["correct"] and 0 < direct["error_relative"] < 1e-6
-        assert direct["rounds"] >= 3 and direct["median_ms"] > 0
+        loops = next(r for r in facts["rows"] if (r["op"], r["pass"]) == ("loops", "both"))
+        assert loops["correct"] and 0 < loops["error_relative"] < 1e-6
+        assert loops["rounds"] >= 3 and loops["median_ms"] > 0
         assert "| mine |" in (result.directory / "benchmark.md").read_text()
         pictures = {path.stem for path in (result.directory / "images").iterdir()}
         assert pictures == {"benchmark_forward", "benchmark_both", "benchmark_roofline"}
@@ -524,4 +528,3 @@ def test_operators_share_their_weights() -> None:
     first, second = bench.module("native"), bench.module("direct")
     assert torch.equal(first.weight, second.weight)
     assert torch.equal(first.bias, second.bias)
-    assert conv_op("direct") is second._op

@@ -63,3 +63,34 @@ class TestSurface:
         charts.surface(
             values, side.tolist(), side.tolist(), "valley", "x", "y", path=path, goal=(0.0, 0.0)
         )
+
+
+class TestRoofline:
+    def test_roofs_and_points(self) -> None:
+        points = {"native": [(1.0, 2.0), (10.0, 50.0)], "direct": [(1.0, 4.0)]}
+        memory = {"memory": 5.0, "cache": 40.0}
+        picture = charts.roofline(points, memory, 80.0, "roofs")
+        for colour in charts.COLOURS[:2]:
+            assert pixels(picture, colour) > 10
+        assert pixels(picture, "#000000") > 300
+        # The second roof adds to the first.
+        alone = charts.roofline(points, {"memory": 5.0}, 80.0, "roofs")
+        assert pixels(alone, "#000000") < pixels(picture, "#000000")
+
+    def test_a_point_far_outside(self) -> None:
+        charts.roofline({"native": [(1e-6, 1e-9)]}, {"memory": 5.0}, 80.0, "roofs")
+
+
+class TestRatios:
+    def test_what_has_no_ratio_is_left_out(self) -> None:
+        rows = {"edge": {"native": 1.0, "direct": 20.0}, "pool": {"native": 1.0}}
+        picture = charts.ratios(rows, "ratios")
+        both = charts.ratios({**rows, "pool": {"native": 1.0, "direct": 20.0}}, "ratios")
+        second = charts.COLOURS[1]
+        assert 0 < pixels(picture, second) < pixels(both, second)
+
+    def test_more_names_than_colours(self) -> None:
+        names = [f"op{i}" for i in range(12)]
+        row = {name: 2.0**i for i, name in enumerate(names)}
+        picture = charts.ratios({"case": row}, "ratios")
+        assert all(pixels(picture, colour) for colour in charts.COLOURS)
