@@ -79,10 +79,10 @@ class Case(ABC):
         found: float = op.estimate(self.x, self.y, self.geometry)
         return self.batch * found
 
-    def within_reach(self) -> Case:
-        """A part that takes little time; the case itself, where that is so."""
+    def within_reach(self, share: float = 1) -> Case:
+        """A part that takes this share of the time that is spent; the case itself, if it does."""
         numbers = self.batch * (elements(self.x) + elements(self.y))
-        excess = max(self.work / MULTIPLY_ADDS, numbers / NUMBERS)
+        excess = max(self.work / MULTIPLY_ADDS, numbers / NUMBERS) / share
         if excess <= 1:
             return self
         # Threads may share a batch out; with fewer examples than threads they couldn't.

@@ -31,6 +31,10 @@ CLEARLY, CALL = 0.9, 5e-5
 """Another operator is taken where it needs at most this part of native's time, less the seconds
 that calling it through torch's dispatcher takes; noise alone shouldn't decide against native."""
 
+SKETCH, HOPELESS = 1 / 32, 10.0
+"""The share of the time that a first, small trial takes, and how many times as long as the fastest
+an operator may take there to be tried on more."""
+
 TF32 = 1e-3
 """The rounding error of TF32, which has 10 bits of mantissa."""
 
@@ -112,12 +116,24 @@ def _fastest(seconds: Mapping[str, float]) -> str:
 
 
 def _measure(case: Case, tried: Mapping[str, T]) -> tuple[dict[str, float], dict[str, str]]:
-    part = case.within_reach()
-    scale = case.batch * case.y.height / (part.batch * part.y.height)
-    with torch.no_grad():
-        calls = {name: part.call(op) for name, op in tried.items()}
-        seconds, failed = compare(calls, torch.device(case.device))
-    return {name: scale * found for name, found in seconds.items()}, failed
+    """Seconds of each for the whole case, and why those failed that have none.
+
+    A sketch first shows what can't win; often that is native, which can take seconds.
+    """
+    seconds: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for part in dict.fromkeys((case.within_reach(SKETCH), case.within_reach())):
+        scale = case.batch * case.y.height / (part.batch * part.y.height)
+        with torch.no_grad():
+            calls = {name: part.call(op) for name, op in tried.items()}
+            found, wrong = compare(calls, torch.device(case.device))
+        seconds |= {name: scale * time for name, time in found.items()}
+        failed |= wrong
+        near = [n for n, time in found.items() if time <= HOPELESS * min(found.values())]
+        tried = {name: tried[name] for name in near}
+        if len(tried) < 2:
+            break
+    return {name: time for name, time in seconds.items() if name not in failed}, failed
 
 
 @contextmanager

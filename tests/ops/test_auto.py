@@ -374,6 +374,18 @@ class TestMemory:
 
 
 class TestParts:
+    def test_what_is_hopeless_on_a_small_part_is_not_tried_on_a_large_one(self, add):
+        quick, slow = add("quick"), add("slow", SLOW)
+        # 2 · 1000² numbers are beyond a 32nd of 1.6e7: there is a sketch.
+        x, weight = torch.ones(1, 1, 1000, 1000), torch.ones(1, 1, 3, 3)
+        slow.forward_time = 0.5
+        convolve(auto("slow", "quick"), x, weight, None, WINDOW)
+        # Once to warm up, once to be timed; the quick one also computes the call itself.
+        assert len(slow.called) == 2
+        assert len(quick.called) == 3
+        # 16 rows of 1000 at least, as many as a 32nd of 1.6e7 numbers gives: 250 of 1000
+        assert choices.made[0].seconds["slow"] == pytest.approx(4 * 0.5, rel=0.2)
+
     def test_a_large_image_is_tried_on_some_rows(self):
         x = Shape(1, 4096, 4096)
         case = ConvCase(FORWARD, 1, x, x, WINDOW, "float32", "cpu", 1, False)
