@@ -31,6 +31,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         "task=edge stack=sobel data=blank data.height=2000 data.width=2000",
         "task=forward stack=blur_sobel data=blank data.height=2000 data.width=2000",
         "task=learn_kernel task.steps=3 data=blank data.images=10 data.height=600 data.width=600",
+        "task=verify data=noise data.height=500 data.width=400",
+        "task=verify stack=sobel data=blank data.height=1500 data.width=1500 ops=fft",
     ],
 )
 def test_a_run_stays_below_the_least_limit_that_lets_it_start(words, tmp_path):
