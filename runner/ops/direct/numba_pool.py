@@ -84,7 +84,8 @@ def forward_with_indices(x: Tensor, mode: str, geometry: PoolGeometry) -> tuple[
     y = np.empty((len(source), *windows.size), source.dtype)
     found = np.empty(y.shape, np.uint8 if windows.offsets.size else np.int64)
     line = (source, y, found, *windows[:4], _sign(source, mode))
-    _by_rows(kernels.places, y, source, *line)
+    kind = windows.grid[1:] if windows.grid[1:] in ((2, 2), (2, 3), (1, 3)) else (0, 0)
+    _by_rows(kernels.places(*kind), y, source, *line)
     return _channels(y, x), _channels(found, x)
 
 

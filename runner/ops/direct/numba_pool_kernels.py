@@ -17,6 +17,8 @@ A minimum is the maximum of the negated numbers: `sign` is −1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -147,47 +149,88 @@ def _sum_across(line: Any, step: int, width: int, y: Any) -> None:
             y[j] = total
 
 
-@compiled
-def places(
-    x: Any, y: Any, found: Any, rows: Any, columns: Any, grid: Any, distance: int,
-    sign: Any, start: int, stop: int,
-) -> None:  # fmt: skip
-    """The largest number of every window, and where it is: the first, or the first NaN.
+@cache
+def places(step: int, width: int) -> Callable[..., None]:
+    """The loops that find the largest numbers, and where they are: the first, or the first NaN.
 
-    A place's number grows by `distance` from one row of the window to the next.
+    Args:
+        step: of the windows across a row, where they are compiled for one; together in one
+            function, the loops written for different windows keep each other from vectorising.
+        width: likewise; both are 0 for windows of any kind.
+
+    Returns:
+        A function of x, y and the places (written), `rows`, `columns`, `grid`, the distance by
+        which a place's number grows from one row of the window to the next, `sign`, and the
+        first and the end of the output rows to compute.
     """
-    (oh, ow), w = y.shape[1:], x.shape[2]
-    before, step, width = grid
-    # Windows from `first` to `last` are not cut off.
-    first, last = 0, 0
-    if step:
-        first = (before + step - 1) // step
-        last = max(min((w + before - width) // step + 1, ow), first)
-    for at in range(start, stop):
-        plane, i = at // oh, at % oh
-        for j in range(ow):
-            if first <= j < last:
-                continue
-            top, left = rows[i, 0], columns[j, 0]
-            best, down, across = sign * x[plane, top, left], top, left
-            for r in range(top, rows[i, 1]):
-                for c in range(left, columns[j, 1]):
-                    v = sign * x[plane, r, c]
-                    if _beats(v, best):
-                        best, down, across = v, r, c
-            y[plane, i, j] = sign * best
-            found[plane, i, j] = (down - rows[i, 3]) * distance + across - columns[j, 3]
-        if first == last:
-            continue
-        start_at = first * step - before
-        best, at = y[plane, i, first:last], found[plane, i, first:last]
-        for r in range(rows[i, 0], rows[i, 1]):
-            place = (r - rows[i, 3]) * distance
-            fresh = r == rows[i, 0]
-            _search(x[plane, r, start_at:], step, width, sign, place, fresh, best, at)
-        if sign < 0:
-            for j in range(last - first):
-                best[j] = -best[j]
+
+    @compiled
+    def search(
+        x: Any, y: Any, found: Any, rows: Any, columns: Any, grid: Any, distance: int,
+        sign: Any, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        (oh, ow), w = y.shape[1:], x.shape[2]
+        before, by, across = grid
+        line = np.full(max(before + w, (ow - 1) * by + across), -np.inf, x.dtype)
+        even, odd = np.empty(ow + 1, x.dtype), np.empty(ow, x.dtype)
+        # Windows from `first` to `last` are not cut off; for the others, padding might win.
+        first, last = 0, 0
+        if by:
+            first = min((before + by - 1) // by, ow)
+            last = max(min((w + before - across) // by + 1, ow), first)
+        for row in range(start, stop):
+            plane, i = row // oh, row % oh
+            best, at = y[plane, i], found[plane, i]
+            if first < last:
+                # Where all numbers are −∞, none beats this, and the first place stays.
+                _begin(best, at, (rows[i, 0] - rows[i, 3]) * distance)
+                for r in range(rows[i, 0], rows[i, 1]):
+                    place = (r - rows[i, 3]) * distance
+                    _copy(x[plane, r], sign, line[before : before + w])
+                    if step == 2 and width == 2:
+                        _search_two(line, place, best, at)
+                    elif step == 2 and width == 3:
+                        _split(line, even, odd)
+                        _search_three(even, odd, even[1:], place, best, at)
+                    elif step == 1 and width == 3:
+                        _search_three(line, line[1:], line[2:], place, best, at)
+                    else:
+                        _search_any(line, by, across, place, best, at)
+                if sign < 0:
+                    _copy(best, sign, best)
+            for j in range(first):
+                _search_one(x[plane], rows[i], columns[j], distance, sign, j, best, at)
+            for j in range(last, ow):
+                _search_one(x[plane], rows[i], columns[j], distance, sign, j, best, at)
+
+    return search
+
+
+@inlined
+def _begin(best: Any, at: Any, place: int) -> None:
+    number = at.dtype.type(place)
+    for j in range(best.shape[0]):
+        best[j] = -np.inf
+        at[j] = number
+
+
+@inlined
+def _copy(row: Any, sign: Any, to: Any) -> None:
+    for c in range(row.shape[0]):
+        to[c] = sign * row[c]
+
+
+@inlined
+def _search_one(
+    x: Any, row: Any, column: Any, distance: int, sign: Any, j: int, best: Any, at: Any
+) -> None:
+    most, down, across = sign * x[row[0], column[0]], row[0], column[0]
+    for r in range(row[0], row[1]):
+        for c in range(column[0], column[1]):
+            v = sign * x[r, c]
+            if _beats(v, most):
+                most, down, across = v, r, c
+    best[j], at[j] = sign * most, (down - row[3]) * distance + across - column[3]
 
 
 @inlined
@@ -197,51 +240,44 @@ def _beats(v: Any, best: Any) -> bool:
 
 
 @inlined
-def _search(
-    row: Any, step: int, width: int, sign: Any, place: int, fresh: bool, best: Any, at: Any
-) -> None:
-    # `fresh`: what `best` and `at` hold doesn't count yet.
-    if step == 2 and width == 2:
-        _search_two(row, 2, sign, place, fresh, best, at)
-    elif step == 2 and width == 3:
-        _search_three(row, 2, sign, place, fresh, best, at)
-    elif step == 1 and width == 3:
-        _search_three(row, 1, sign, place, fresh, best, at)
-    else:
-        for j in range(best.shape[0]):
-            for c in range(width):
-                v = sign * row[j * step + c]
-                if fresh & (c == 0) or _beats(v, best[j]):
-                    best[j], at[j] = v, place + c
+def _split(line: Any, even: Any, odd: Any) -> None:
+    # Every second number is fetched one by one, unless its neighbour is wanted too.
+    n = odd.shape[0]
+    for j in range(n):
+        even[j], odd[j] = line[2 * j], line[2 * j + 1]
+    even[n] = line[2 * n]
 
 
 @inlined
-def _search_two(
-    row: Any, step: int, sign: Any, place: int, fresh: bool, best: Any, at: Any
-) -> None:
+def _search_any(line: Any, step: int, width: int, place: int, best: Any, at: Any) -> None:
+    for j in range(best.shape[0]):
+        for c in range(width):
+            if _beats(line[j * step + c], best[j]):
+                best[j], at[j] = line[j * step + c], place + c
+
+
+@inlined
+def _search_two(line: Any, place: int, best: Any, at: Any) -> None:
     first, second = at.dtype.type(place), at.dtype.type(place + 1)
     for j in range(best.shape[0]):
-        u, v, old, p = sign * row[step * j], sign * row[step * j + 1], best[j], at[j]
+        u, v, old, p = line[2 * j], line[2 * j + 1], best[j], at[j]
         right = _beats(v, u)
         u, q = v if right else u, second if right else first
-        take = fresh | _beats(u, old)
+        take = _beats(u, old)
         best[j], at[j] = u if take else old, q if take else p
 
 
 @inlined
-def _search_three(
-    row: Any, step: int, sign: Any, place: int, fresh: bool, best: Any, at: Any
-) -> None:
+def _search_three(left: Any, middle: Any, right: Any, place: int, best: Any, at: Any) -> None:
     first, second = at.dtype.type(place), at.dtype.type(place + 1)
     third = at.dtype.type(place + 2)
     for j in range(best.shape[0]):
-        u, v, w = sign * row[step * j], sign * row[step * j + 1], sign * row[step * j + 2]
-        old, p = best[j], at[j]
-        right = _beats(v, u)
-        u, q = v if right else u, second if right else first
-        right = _beats(w, u)
-        u, q = w if right else u, third if right else q
-        take = fresh | _beats(u, old)
+        u, v, w, old, p = left[j], middle[j], right[j], best[j], at[j]
+        larger = _beats(v, u)
+        u, q = v if larger else u, second if larger else first
+        larger = _beats(w, u)
+        u, q = w if larger else u, third if larger else q
+        take = _beats(u, old)
         best[j], at[j] = u if take else old, q if take else p
 
 
@@ -319,6 +355,13 @@ def _spread_across(share: Any, step: int, width: int, line: Any) -> None:
         for j in range(n):
             line[2 * j] = share[j]
             line[2 * j + 1] = share[j]
+    elif step == 2 and width == 3:
+        line[0] = share[0]
+        for j in range(n - 1):
+            line[2 * j + 1] = share[j]
+            line[2 * j + 2] = share[j] + share[j + 1]
+        line[2 * n - 1] = share[n - 1]
+        line[2 * n] = share[n - 1]
     elif step == 1:
         line[:] = 0
         for c in range(width):
