@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from runner.geometry import ConvGeometry
 from runner.tasks._verify_case import FORWARD, INPUT, Case
 from runner.tasks._verify_reference import computed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BAND = 2**26
 """Bytes of windows that torch lays out at a time."""
@@ -33,6 +32,8 @@ def reference(
         Those by the names of `runner.tasks._verify_case`, on the device unless that has no double
         precision; and by the same names, how many numbers are added up for one of theirs.
     """
+    import torch
+
     wide = "cpu" if x.device.type == "mps" else x.device
     case = Case.of(module.to(wide, torch.float64), x.to(wide).double(), grad.to(wide).double())
     whole = case.weight is None
@@ -42,6 +43,9 @@ def reference(
 
 def _conv(case: Case, gradients: bool) -> dict[str, Tensor]:
     """A convolution band by band: in double precision, torch lays out every window."""
+    import torch
+    import torch.nn.functional as F
+
     whole, mode = case.geometry, str(case.module.pad_mode)
     top, bottom, left, right = whole.padding
     x = case.x.detach().requires_grad_()

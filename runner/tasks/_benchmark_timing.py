@@ -31,8 +31,8 @@ class Clock(Protocol):
 
 BLOCK = 1e-3
 """Seconds that a measurement takes at the least: shorter calls are repeated."""
-HOPELESS = 0.5
-"""A ratio to the yardstick below which an operator isn't measured again after the first round …"""
+HOPELESS = 5.0
+"""Whoever takes so many times as long as the fastest in the first round isn't measured again …"""
 LONG = 0.1
 """… if a call takes more seconds than this: what it needs is known well enough."""
 SHARE = 0.05
@@ -111,6 +111,7 @@ def rounds(
     budget: float,
     repeats: int,
     seed: int,
+    aside: str = "",
 ) -> dict[str, list[float]]:
     """Measure several calls in turns, so that whatever drifts hits all of them alike.
 
@@ -120,10 +121,11 @@ def rounds(
         budget: seconds to spend; a new round begins only if the last one's time is left.
         repeats: rounds, at the least.
         seed: of the order, which changes from round to round.
+        aside: a call that does less than the others, which need not keep up with it.
 
     Returns:
         By name, the seconds of each round; NaN in rounds that an operator was left out of, being
-        far slower than the yardstick.
+        far slower than the fastest.
     """
     yardstick, *_ = calls
     found: dict[str, list[float]] = {name: [] for name in calls}
@@ -137,8 +139,9 @@ def rounds(
             for name in set(calls) - set(active):
                 found[name].append(nan)
             if len(found[yardstick]) == 1:
-                limit = max(found[yardstick][0] / HOPELESS, LONG)
-                active = [name for name in active if found[name][0] <= limit]
+                fastest = min(times[0] for name, times in found.items() if name != aside)
+                limit = max(HOPELESS * fastest, LONG)
+                active = [n for n in active if found[n][0] <= limit or n == yardstick]
                 least = max(BLOCK, SHARE * found[yardstick][0])
             random.shuffle(active)
             last = perf_counter() - started

@@ -29,7 +29,7 @@ from runner.tasks import Advance, Run, Task
 from runner.tasks import _benchmark_report as report
 from runner.tasks._benchmark_cases import Case, Cases, cases, contenders
 from runner.tasks._benchmark_report import Entry
-from runner.tasks._benchmark_subjects import Bench
+from runner.tasks._benchmark_subjects import COPY, Bench
 from runner.tasks._benchmark_timing import Statistics, clock, peak, rounds
 from runner.tasks._roofline import Roofs, allocated
 from runner.tasks._yardsticks import missing, opencv_threads
@@ -167,11 +167,10 @@ class Benchmark(Task):
                 if not verdicts[subject.name].failure and (call := subject.call(which))
             }
             # Without a yardstick there are no ratios, and no order of magnitude to trust.
-            times = (
-                rounds(calls, clock(run.device), self.seconds, self.repeats, run.seed)
-                if "native" in calls
-                else {}
-            )
+            times = {}
+            if "native" in calls:
+                measure = clock(run.device)
+                times = rounds(calls, measure, self.seconds, self.repeats, run.seed, aside=COPY)
             for subject in subjects:
                 if subject.call(which) is None:
                     continue

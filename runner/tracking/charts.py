@@ -241,7 +241,7 @@ def ratios(
 def _marks() -> Iterator[dict[str, Any]]:
     """Colours and shapes, without end; none comes twice among the first 56."""
     for colour, marker in zip(cycle(COLOURS), cycle("os^Dv<P"), strict=False):
-        yield {"color": colour, "marker": marker, "markersize": 5, "alpha": 0.9}
+        yield {"color": colour, "marker": marker, "markersize": 5}
 
 
 def confusion(counts: NDArray[Any], classes: Sequence[str], title: str) -> Image.Image:
