@@ -36,8 +36,7 @@ class DirectConv(ConvOp):
         """Multiply-adds at the rate of their loops, and each number moved once."""
         ins = x.channels // geometry.groups
         products = elements(y) * ins * geometry.kernel[0] * geometry.kernel[1]
-        rate = 3e10 if bands.unrolled(ins, geometry) else 6e9 if geometry.stride[1] == 1 else 1.5e9
-        return products / rate + 1.5e-10 * (elements(x) + elements(y))
+        return bands.seconds(products, elements(x) + elements(y), ins, geometry)
 
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry

@@ -38,7 +38,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeomet
     share(
         lambda start, stop: compute(*tensors, window, start, stop),
         x.shape[0] * geometry.groups * -(-oh // rows),
-        1e-3 * y.numel() * weight[0].numel(),
+        _cost(y, weight.shape[1], geometry),
     )
     return y
 
@@ -54,7 +54,7 @@ def input_gradient(grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeome
     share(
         lambda start, stop: kernels.hand_back(*tensors, window, start, stop),
         grad.shape[0] * geometry.groups * size[0],
-        1e-3 * grad.numel() * weight[0].numel(),
+        _cost(grad, weight.shape[1], geometry),
     )
     return found
 
@@ -75,9 +75,15 @@ def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
     share(
         lambda start, stop: compute(*tensors, window, pieces, start, stop),
         parts * geometry.groups * pieces,
-        1e-3 * grad.numel() * sums[0, 0].numel(),
+        _cost(grad, ins, geometry),
     )
     return sums.sum(dim=0).to(grad.dtype)
+
+
+def _cost(y: Tensor, ins: int, geometry: ConvGeometry) -> float:
+    """Microseconds on one core, roughly."""
+    products = y.numel() * ins * geometry.kernel[0] * geometry.kernel[1]
+    return 1e6 * bands.seconds(products, 2 * y.numel(), ins, geometry)
 
 
 def _window(geometry: ConvGeometry, rows: int) -> tuple[int, ...]:
