@@ -113,7 +113,7 @@ class Case:
         try:
             return self.with_op(op).unsupported(self.x, ops, self.dtype, device)
         except ConfigError:  # poolings have no fft
-            return [f"it has no {self.layer.kind}"]
+            return [f"it has no {'pooling' if self.layer.kind == 'pool' else 'convolution'}"]
 
     @property
     def geometry(self) -> Any:
@@ -266,18 +266,18 @@ def contenders(
         limit: bytes that measuring one may take.
 
     Returns:
-        Their names, and the reasons of those that are left out.
+        Their names, and why others are left out that were asked for, or that could but for memory.
     """
     names = [name for name in menu.names(PACKAGE) if name != "loops"] if asked is None else asked
-    able, left_out = ["native"], {}
+    able: list[str] = ["native"]
+    left_out: dict[str, str] = {}
     for name in names:
         if name == "native":
             continue
-        reasons = case.unsupported(name, ops, device)
-        if not reasons and (needed := case.bytes(name, ops)) > limit:
-            reasons = [f"measuring it may take {readable_bytes(needed)}"]
-        if reasons:
-            left_out[name] = "; ".join(reasons)
+        if reasons := case.unsupported(name, ops, device):
+            left_out |= {name: "; ".join(reasons)} if asked else {}
+        elif (needed := case.bytes(name, ops)) > limit:
+            left_out[name] = f"measuring it may take {readable_bytes(needed)}"
         else:
             able.append(name)
     return able, left_out

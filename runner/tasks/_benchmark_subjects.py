@@ -22,6 +22,7 @@ ROUNDOFF = {"float64": 2.0**-53}
 """Of the numbers that sums are kept in; of all other types that is float32."""
 FOREIGN = Gate(1e-5, 1e-5)
 """For yardsticks, whose rounding is not ours to judge: do they compute the same at all?"""
+Computation = Callable[[], "Tensor | tuple[Tensor, ...]"]
 COPY = "copy"
 """The yardstick that computes nothing: a copy of the input."""
 
@@ -46,7 +47,7 @@ class Subject:
     workspace: int | None = None
     operator: Operator | None = None
 
-    def call(self, which: str) -> Callable[[], Tensor | tuple[Tensor, ...]] | None:
+    def call(self, which: str) -> Computation | None:
         """The computation of a pass, if it has it."""
         return self.forward if which == "forward" else self.both
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from runner.tasks import Advance, Run, Task
 from runner.tasks import _benchmark_report as report
 from runner.tasks._benchmark_cases import Case, Cases, cases, contenders
 from runner.tasks._benchmark_report import Entry
-from runner.tasks._benchmark_subjects import COPY, Bench
+from runner.tasks._benchmark_subjects import COPY, Bench, Computation
 from runner.tasks._benchmark_timing import Statistics, clock, peak, rounds
 from runner.tasks._roofline import Roofs, allocated
 from runner.tasks._yardsticks import missing, opencv_threads
@@ -103,7 +103,7 @@ class Benchmark(Task):
                 raise problem(where, expected, readable_bytes(needed), hint)
             able, _ = contenders(case, self.ops, ops, "cpu", self._limit)
             largest = max(largest, *(case.bytes(name, ops) for name in able))
-        return largest + allocated("cpu")
+        return max(largest, allocated("cpu"))
 
     def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
         """Every operator asked for must be able to do something."""
@@ -132,7 +132,7 @@ class Benchmark(Task):
                 roofs.measure()
                 added = self._measure(run, case, names, advance)
                 entries += added
-                lines = report.block(case, added, left_out if self.ops else {})
+                lines = report.block(case, added, left_out)
                 logger.info("\n".join(lines))
                 run.notes += ["", *lines]
                 _track(run, added, i + 1)
@@ -151,41 +151,53 @@ class Benchmark(Task):
         subjects = [bench.operator(name) for name in names]
         subjects += bench.others() if self.yardsticks else []
         reference = bench.reference("both" in self.passes)
-        verdicts, picked = {}, {}
+        entries: list[Entry] = []
         for subject in subjects:
             before = len(choices.made)
-            verdicts[subject.name] = bench.check(subject, self.passes, reference)
-            picked[subject.name] = choices.made[before:]
+            verdict = bench.check(subject, self.passes, reference)
+            picked = choices.made[before:]
+            entries += [
+                Entry(
+                    case, subject.name, which, subject.operator is not None, verdict,
+                    workspace=subject.workspace, chose=_chosen(picked, which),
+                )
+                for which in self.passes
+                if subject.call(which) is not None
+            ]  # fmt: skip
             if subject.operator is not None:
                 advance(f"{case.name} {subject.name}")
         del reference
-        entries: list[Entry] = []
+        timed: list[Entry] = []
         for which in self.passes:
-            calls = {
-                subject.name: call
-                for subject in subjects
-                if not verdicts[subject.name].failure and (call := subject.call(which))
-            }
-            # Without a yardstick there are no ratios, and no order of magnitude to trust.
-            times = {}
-            if "native" in calls:
-                measure = clock(run.device)
-                times = rounds(calls, measure, self.seconds, self.repeats, run.seed, aside=COPY)
-            for subject in subjects:
-                if subject.call(which) is None:
-                    continue
-                verdict, taken = verdicts[subject.name], times.get(subject.name)
-                entry = Entry(case, subject.name, which, subject.operator is not None, verdict)
-                if taken is not None:
-                    entry = replace(
-                        entry,
-                        statistics=Statistics.of(taken, times["native"]),
-                        extra=peak(calls[subject.name], run.device),
-                    )
-                chose = _chosen(picked[subject.name], which)
-                entries.append(replace(entry, workspace=subject.workspace, chose=chose))
+            own = [entry for entry in entries if entry.which == which]
+            timed += self._time(run, own, {one.name: one.call(which) for one in subjects})
             advance(f"{case.name} {report.TITLES[which]}")
-        return entries
+        return timed
+
+    def _time(
+        self, run: Run, entries: Sequence[Entry], calls: Mapping[str, Computation | None]
+    ) -> list[Entry]:
+        """The entries of a pass with the times of those that are right."""
+        right = {
+            entry.name: call
+            for entry in entries
+            if not entry.verdict.failure and (call := calls[entry.name])
+        }
+        # Without a yardstick there are no ratios.
+        if "native" not in right:
+            return list(entries)
+        measure = clock(run.device)
+        times = rounds(right, measure, self.seconds, self.repeats, run.seed, aside=COPY)
+        return [
+            replace(
+                entry,
+                statistics=Statistics.of(times[entry.name], times["native"]),
+                extra=peak(right[entry.name], run.device),
+            )
+            if entry.name in right
+            else entry
+            for entry in entries
+        ]
 
     def _write(
         self, run: Run, entries: Sequence[Entry], roofs: Roofs, machine: dict[str, Any]

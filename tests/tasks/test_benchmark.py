@@ -150,8 +150,10 @@ class TestCases:
         case = one("[1, 1, 8, 8]", "{kind: pool, kernel: 2}")
         able, out = contenders(case, None, Ops(), "cpu", 2**30)
         assert {"native", "direct"} <= set(able)
-        assert "fft" in out
-        assert "loops" not in able
+        assert not {"loops", "fft"} & set(able)
+        assert not out, "nobody asked for fft"
+        able, out = contenders(case, ["fft", "loops"], Ops(), "cpu", 2**30)
+        assert (able, out) == (["native", "loops"], {"fft": "it has no pooling"})
 
 
 # Each with what the banded reference could get wrong: padding, stride, the last rows, groups.
