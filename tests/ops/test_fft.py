@@ -86,10 +86,24 @@ class TestPhases:
         # Of 0 … 6 under [1, 2, 3], every second window: 0 + 2 + 6 = 8, 2 + 6 + 12 = 20 and
         # 4 + 10 + 18 = 32. Even pixels 0 2 4 6 meet [1, 3], odd ones 1 3 5 (and none) meet [2, 0].
         window = ConvGeometry((1, 3), (1, 2))
-        assert Phases.of(window, (1, 7)) == ((1, 2), (1, 2), (1, 2), (1, 4), (1, 8))
+        assert Phases.of(window, (1, 7))[:4] == ((1, 2), (1, 2), (1, 2), (1, 4))
         x = torch.arange(7.0).reshape(1, 1, 1, 7)
         y = FFT(x, torch.tensor([[[[1.0, 2, 3]]]]), None, window)
         assert y.round().flatten().tolist() == [8, 20, 32]
+
+    def test_what_of_each_phase_is_image(self):
+        # 3 pixels after 5 zeros are the padded input's pixels 5 to 7: of every second one, from
+        # the third on (pixels 4 and 5), up to the fourth.
+        phases = Phases.of(ConvGeometry((1, 1), (1, 2), (0, 0, 5, 0)), (1, 3))
+        assert (phases.first, phases.stop, phases.padded) == ((0, 2), (1, 4), (1, 8))
+
+    def test_an_image_that_no_window_sees(self):
+        # Of 0 0 x, windows of 2 with a stride of 2 see the zeros only.
+        window = ConvGeometry((1, 2), (1, 2), (0, 0, 2, 0))
+        x = torch.ones(1, 1, 1, 1, requires_grad=True)
+        y = FFT(x, torch.ones(1, 1, 1, 2), None, window)
+        y.sum().backward()
+        assert (y.tolist(), x.grad.tolist()) == ([[[[0]]]], [[[[0]]]])
 
     def test_a_kernel_shorter_than_the_stride_sees_few_phases(self):
         assert Phases.of(ConvGeometry((2, 2), (3, 5)), (9, 12)).number == (2, 2)

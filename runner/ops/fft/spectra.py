@@ -34,11 +34,13 @@ def input_gradient(grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeome
     groups, (top, _, left, _) = geometry.groups, geometry.padding
     phases = Phases.of(geometry, size)
     kh, kw = phases.kernel
-    around = F.pad(grad, (kw - 1, kw - 1, kh - 1, kh - 1))
+    around = unflatten(F.pad(grad, (kw - 1, kw - 1, kh - 1, kh - 1)), 1, (groups, -1))
     kernels = _kernel_phases(weight, geometry, phases).flip(-2, -1).transpose(1, 2)
     # Windows may leave pixels out: zeros.
     padded = grad.new_zeros(grad.shape[0], groups, weight.shape[1], *phases.padded)
-    _correlate(unflatten(around, 1, (groups, -1)), kernels, _phased(padded, phases, phases.reach))
+    # The padding's rows and columns are left out.
+    (i, j), (m, n) = phases.first, phases.stop
+    _correlate(around[..., i:, j:], kernels, _phased(padded, phases, phases.reach)[..., i:m, j:n])
     inside = padded[..., top : top + size[0], left : left + size[1]]
     return inside.flatten(1, 2).contiguous()
 

@@ -16,7 +16,7 @@ PARTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 """Into how many tiles an axis may be cut."""
 CACHED = 2**18
 """Numbers of the examples that are transformed together: 1 MiB of float32, a processor's cache."""
-PER_POINT, PER_PRODUCT, PER_TILE = 1.5e-10, 0.35e-9, 4e-5
+PER_POINT, PER_PRODUCT, PER_TILE = 1.7e-10, 0.35e-9, 4e-5
 """Seconds of one core: of a transform per point and log₂ of its points, of a product of spectra
 per point, and of the calls that a tile takes."""
 SPILLED = 1.4
@@ -35,6 +35,8 @@ class Phases(NamedTuple):
         number: of phases down and across; a kernel shorter than the stride doesn't reach all.
         kernel: rows and columns of each phase of the dilated kernel, filled up with zeros.
         reach: rows and columns of each phase of the padded input that the windows see.
+        first: row and column of each phase with the image's first pixels; before, all is padding.
+        stop: row and column after its last ones.
         padded: height and width to which the input is padded: whole strides, all of the input.
     """
 
@@ -42,6 +44,8 @@ class Phases(NamedTuple):
     number: Pair
     kernel: Pair
     reach: Pair
+    first: Pair
+    stop: Pair
     padded: Pair
 
     @property
@@ -65,8 +69,9 @@ class Phases(NamedTuple):
         for extent, stride, outputs, n, before in axes:
             kernel = -(-extent // stride)
             reach = outputs + kernel - 1
-            padded = stride * max(reach, -(-(before + n) // stride))
-            found.append((stride, min(stride, extent), kernel, reach, padded))
+            first, stop = before // stride, -(-(before + n) // stride)
+            phases = min(stride, extent)
+            found.append((stride, phases, kernel, reach, first, stop, stride * max(reach, stop)))
         return cls(*zip(*found, strict=True))
 
 
@@ -114,7 +119,7 @@ def best_tile(what: Correlation, examples: int = 1) -> Tile:
     spectra, which are as large as a tile.
     """
     heights, widths = (
-        {fast_length(-(-n // parts) + k - 1) for parts in PARTS if parts <= n}
+        {fast_length(-(-n // parts) + k - 1) for parts in PARTS if parts <= max(n, 1)}
         for n, k in zip(what.output, what.kernel, strict=True)
     )
     tiles = (_tile(what, examples, size) for size in product(heights, widths))
