@@ -217,12 +217,26 @@ class TestConvolution:
         exact_convolution(conv, case)
 
 
-def test_a_nan_that_no_window_sees_stays_out_of_the_weights_gradient():
-    # Two outputs of a row of five, 1 and 3; their block of columns goes on to where the NaN is.
-    x = torch.tensor([[[[1.0, 2.0, 3.0, 4.0, float("nan")]]]], dtype=torch.float64)
-    weight = torch.ones(1, 1, 1, 2, dtype=torch.float64, requires_grad=True)
-    conv(x, weight, None, ConvGeometry((1, 2), (1, 2))).sum().backward()
-    assert weight.grad.flatten().tolist() == [1 + 3, 2 + 4]
+@pytest.mark.usefixtures("sliding")
+class TestWeightGradientOfNaN:
+    """Blocks go on where there are no outputs, and zero times NaN is not zero."""
+
+    def gradient(self, x, kernel, stride=(1, 1)):
+        x = torch.tensor(x, dtype=torch.float64)[None, None]
+        weight = torch.ones(1, 1, *kernel, dtype=torch.float64, requires_grad=True)
+        conv(x, weight, None, ConvGeometry(kernel, stride)).sum().backward()
+        return weight.grad.flatten()
+
+    def test_in_a_column_that_no_window_sees(self):
+        # two outputs of a row of five
+        found = self.gradient([[1.0, 2.0, 3.0, 4.0, float("nan")]], (1, 2), (1, 2))
+        assert found.tolist() == [1 + 3, 2 + 4]
+
+    def test_in_the_last_row(self):
+        # three outputs, one short of a block of four; only the last tap of the last sees the NaN
+        found = self.gradient([[1.0], [2.0], [3.0], [4.0], [float("nan")]], (3, 1))
+        assert found[:2].tolist() == [1 + 2 + 3, 2 + 3 + 4]
+        assert found[2].isnan()
 
 
 @pytest.mark.parametrize(("longest", "close"), [(16, True), (1 << 60, False)])
@@ -384,5 +398,12 @@ def test_everything_compiles_for_a_gpu(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    assert {name for name, _, _ in found} == {"slide", "correlate", "products", "pool", "hand_back"}
+    assert {name for name, _, _ in found} == {
+        "slide",
+        "correlate",
+        "slide_products",
+        "products",
+        "pool",
+        "hand_back",
+    }
     assert all(programs > 0 and code > 0 for _, programs, code in found)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from runner.geometry import ConvGeometry, Pair
 from runner.ops.direct import triton_conv_kernels as kernels
+from runner.ops.direct import triton_weight_kernels as weight_kernels
 from runner.ops.direct._triton import launch, number, power_of_two
 
 WORTH_COMPILING = 1 << 16
@@ -62,18 +63,53 @@ def input_gradient(grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeome
 
 def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
     """As `ConvOp.weight_gradient`."""
+    weight = grad.new_empty(1).expand(
+        grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel
+    )
+    # As many vectors of sums as of the window.
+    if grad.numel() >= WORTH_COMPILING and _slides(x, weight, geometry, REGISTERS // 2):
+        parts = _slide_products(grad, x, weight, geometry)
+    else:
+        parts = _products(grad, x, weight, geometry)
+    return parts.sum(0, dtype=torch.float64).to(grad.dtype)
+
+
+def _slide_products(grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
+    """Few weights: splits × the weight's shape."""
     (n, c_out, oh, ow), groups = grad.shape, geometry.groups
-    ins, (kh, kw) = x.shape[1] // groups, geometry.kernel
+    rows, columns = min(8, power_of_two(oh)), min(256, max(32, power_of_two(ow)))
+    blocks = n * triton.cdiv(oh, rows) * triton.cdiv(ow, columns)
+    splits = max(triton.cdiv(PROGRAMS, c_out), triton.cdiv(blocks * rows, LONGEST_SUM))
+    splits = max(1, min(splits, blocks))
+    parts = _parts(splits, grad, weight)
+    top, _, left, _ = geometry.padding
+    launch(
+        weight_kernels.slide_products,
+        splits * c_out,
+        *(grad.contiguous(), x.contiguous(), parts, blocks, splits),
+        *(*x.shape[2:], c_out // groups, oh, ow, groups, top, left),
+        *(*geometry.kernel, *geometry.stride, weight.shape[1]),
+        ROWS=rows,
+        COLUMNS=columns,
+        NUMBER=number(grad.dtype),
+        num_warps=min(4, columns // 32),
+    )
+    return parts
+
+
+def _products(grad: Tensor, x: Tensor, weight: Tensor, geometry: ConvGeometry) -> Tensor:
+    """As above, for any weights."""
+    (n, c_out, oh, ow), groups = grad.shape, geometry.groups
+    ins, (kh, kw) = weight.shape[1], geometry.kernel
     taps = min(16, power_of_two(kh * kw))
     columns = min(max(32, power_of_two(ow)), 2048 // taps)
     blocks = c_out * ins * triton.cdiv(kh * kw, taps)
     products = n * oh * triton.cdiv(ow, columns)  # of one column and one weight
     splits = max(triton.cdiv(PROGRAMS, blocks), triton.cdiv(products, LONGEST_SUM))
     splits = max(1, min(splits, n * oh))
-    wide = torch.float64 if grad.dtype == torch.float64 else torch.float32
-    parts = grad.new_empty(splits, c_out, ins, kh, kw, dtype=wide)
+    parts = _parts(splits, grad, weight)
     launch(
-        kernels.products,
+        weight_kernels.products,
         splits * blocks,
         *(grad.contiguous(), x.contiguous(), parts, n * oh, splits),
         *(ins, *x.shape[2:], c_out // groups, oh, ow, groups),
@@ -83,13 +119,19 @@ def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
         NUMBER=number(grad.dtype),
         num_warps=4,
     )
-    return parts.sum(0, dtype=torch.float64).to(grad.dtype)
+    return parts
 
 
-def _slides(x: Tensor, weight: Tensor, geometry: ConvGeometry) -> bool:
+def _parts(splits: int, grad: Tensor, weight: Tensor) -> Tensor:
+    """Room for sums."""
+    wide = torch.float64 if grad.dtype == torch.float64 else torch.float32
+    return grad.new_empty(splits, *weight.shape, dtype=wide)
+
+
+def _slides(x: Tensor, weight: Tensor, geometry: ConvGeometry, most: int = REGISTERS) -> bool:
     """Whether a window fits into registers, so that it can slide."""
     width = max(x.element_size() // 4, 1)
-    return geometry.dilation == (1, 1) and weight[0].numel() * width <= REGISTERS
+    return geometry.dilation == (1, 1) and weight[0].numel() * width <= most
 
 
 def _slide(

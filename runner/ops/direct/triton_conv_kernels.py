@@ -96,12 +96,12 @@ def slide(
     kept: tl.constexpr = KH - SH if KH > SH else 0
     window = ()
     for i in tl.static_range(kept):
-        window += _line(x, row * SH - top + i, across, h, w, C_IN, KW, NUMBER)
+        window += seen(x, row * SH - top + i, across, h, w, C_IN, KW, NUMBER)
     sums = ()
     for r in tl.static_range(ROWS):
         for i in tl.static_range(kept, KH):
             down = (row + r) * SH - top + i
-            window += _line(x, down, across, h, w, C_IN, KW, NUMBER)
+            window += seen(x, down, across, h, w, C_IN, KW, NUMBER)
         for o in tl.static_range(C_OUT):
             total = tl.zeros((COLUMNS,), NUMBER)
             for t in tl.static_range(taps):
@@ -145,7 +145,7 @@ def _place(
 
 
 @triton.jit
-def _line(
+def seen(
     x: tl.tensor,
     row: tl.tensor,
     across: tl.tensor,
@@ -160,10 +160,10 @@ def _line(
     row = row.to(tl.int64)
     found = ()
     for c in tl.static_range(C_IN):
-        seen = x + (c * h + row) * w + across
+        line = x + (c * h + row) * w + across
         for j in tl.static_range(KW):
             inside = (across + j >= 0) & (across + j < limit)
-            found += (tl.load(seen + j, mask=inside, other=0).to(NUMBER),)
+            found += (tl.load(line + j, mask=inside, other=0).to(NUMBER),)
     return found
 
 
@@ -256,90 +256,3 @@ def correlate(
     inside = (rows < oh)[:, None] & (columns < ow)[None, :]
     at = rows[:, None] * ow + columns[None, :]
     tl.store(y + at, total.to(y.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def products(
-    grad: tl.tensor,
-    x: tl.tensor,
-    parts: tl.tensor,
-    lines: tl.tensor,
-    splits: tl.tensor,
-    ins: tl.tensor,
-    h: tl.tensor,
-    w: tl.tensor,
-    outs: tl.tensor,
-    oh: tl.tensor,
-    ow: tl.tensor,
-    groups: tl.tensor,
-    kh: tl.tensor,
-    kw: tl.tensor,
-    sh: tl.tensor,
-    sw: tl.tensor,
-    dh: tl.tensor,
-    dw: tl.tensor,
-    top: tl.tensor,
-    left: tl.tensor,
-    TAPS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    NUMBER: tl.constexpr,
-) -> None:
-    """Each weight's sum of products of input and output gradient, over a part of the outputs.
-
-    A program takes TAPS weights between one input and one output channel, and every `splits`-th
-    row of the output gradient. Sums are kept apart by column until the end. Parts are summed up
-    afterwards, in a fixed order: adding them to one place as they come (`tl.atomic_add`) would
-    give other last bits in every run.
-
-    Args:
-        grad: n × groups · outs × oh × ow.
-        x: n × groups · ins × h × w.
-        parts: splits × groups · outs × ins × kh × kw, written.
-        lines: n · oh, the rows of the output gradient of a channel.
-        splits: parts to sum up.
-        ins: input channels of a group.
-        h: rows of x.
-        w: columns of x.
-        outs: output channels of a group.
-        oh: rows of grad.
-        ow: columns of grad.
-        groups: channel groups.
-        kh: rows of the kernel.
-        kw: columns of the kernel.
-        sh: step down.
-        sw: step across.
-        dh: distance between rows of the kernel.
-        dw: distance between columns of the kernel.
-        top: rows of padding above.
-        left: columns of padding on the left.
-        TAPS: weights of a program.
-        COLUMNS: columns of grad that are taken at once.
-        NUMBER: the type of the sums.
-    """
-    at, blocks, c_out = tl.program_id(0), tl.cdiv(kh * kw, TAPS), groups * outs
-    taps, at = at % blocks * TAPS + tl.arange(0, TAPS), at // blocks
-    c, at = at % ins, at // ins
-    channel, split = at % c_out, at // c_out
-    group = channel // outs
-    i, j = taps // kw, taps % kw
-
-    total = tl.zeros((TAPS, COLUMNS), NUMBER)
-    for line in range(split, lines, splits):
-        image, row = (line // oh).to(tl.int64), line % oh
-        down = row * sh + i * dh - top
-        in_rows = (down >= 0) & (down < h) & (taps < kh * kw)
-        seen = x + ((((image * groups + group) * ins + c) * h + down) * w)[:, None]
-        for column in range(0, ow, COLUMNS):
-            columns = column + tl.arange(0, COLUMNS)
-            share = tl.load(
-                grad + ((image * c_out + channel) * oh + row) * ow + columns,
-                mask=columns < ow,
-                other=0,
-            )
-            across = (columns * sw - left)[None, :] + (j * dw)[:, None]
-            # Also where there is no gradient: zero times infinity is not a number.
-            inside = in_rows[:, None] & (across >= 0) & (across < w) & (columns < ow)[None, :]
-            number = tl.load(seen + across, mask=inside, other=0)
-            total += number.to(NUMBER) * share.to(NUMBER)[None, :]
-    to = parts + ((split * c_out + channel) * ins + c) * kh * kw + taps
-    tl.store(to, tl.sum(total, 1), mask=taps < kh * kw)
