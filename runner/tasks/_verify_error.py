@@ -27,6 +27,7 @@ class Error:
             if its signs were random. Where that is more than 1, both errors are relative to that:
             an edge detector's answer to a flat image is what rounding leaves, of whatever size.
         gate: the largest errors that the operator may have.
+        terms: how many numbers are added up for one, at most.
         finite: whether all that was given and found are numbers.
     """
 
@@ -35,6 +36,7 @@ class Error:
     equal: float
     cancelled: float
     gate: Gate
+    terms: int = 1
     finite: bool = True
 
     @staticmethod
@@ -56,7 +58,7 @@ class Error:
         usual = magnitude.abs() / sqrt(terms)
         relative, cancelled = _ratio(e.norm(), reference.norm(), usual.norm())
         largest, peaks = _ratio(e.abs().max(), reference.abs().max(), usual.max())
-        return Error(relative, largest, equal, max(cancelled, peaks), gate)
+        return Error(relative, largest, equal, max(cancelled, peaks), gate, terms)
 
     @staticmethod
     def undefined(gate: Gate) -> Error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, sqrt
 from typing import TYPE_CHECKING, Any
 
 from runner.plan import Row
+from runner.tasks._error_bound import DIGITS
 
 if TYPE_CHECKING:
     from runner.tasks._verify_error import Error
@@ -146,7 +147,25 @@ def notes(layers: Sequence[Verified], dtype: str) -> list[str]:
             "* What is added up here cancels more than random signs do, in every operator: the "
             "error is relative to what random signs would leave."
         )
+    said += _long_sums(layers, dtype)
     bad = [layer.name for layer in layers if not layer.given]
     if bad:
         said.append(f"Not checked: {', '.join(bad)}; what comes in is infinite, or not a number.")
     return said
+
+
+def _long_sums(layers: Sequence[Verified], dtype: str) -> Iterator[str]:
+    """What fails by no more than what adding one number after the other takes.
+
+    Errors of n additions are as good as random, each of up to half a unit of a sum that grows to
+    √n: together about √n / 2 units beside it (Higham & Mary 2019).
+    """
+    for layer in layers:
+        for name, error in layer.errors.items():
+            alone = sqrt(error.terms) * 2.0 ** -DIGITS[dtype]
+            if error.finite and not error.holds and error.relative <= alone:
+                yield (
+                    f"{layer.name}, {SHORT[name]}: {error.terms:,} numbers added one after the "
+                    f"other in {dtype} are off by about {_short(alone / 2)}, by rounding alone; "
+                    "added in parts, by less."
+                )

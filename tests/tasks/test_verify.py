@@ -439,6 +439,18 @@ class TestText:
         assert lines[-1].endswith("FAILS")
         assert len(table([good] * 30 + [mixed])) == 63
 
+    def test_long_sums_are_said(self) -> None:
+        # 10⁶ numbers: √10⁶ / 2 · 2⁻²⁴ = 500 · 6e-8 = 3e-5.
+        fields = {"relative": 4e-5, "largest": 4e-5, "equal": 0.0, "cancelled": 1.0}
+        row, gate = self.verified().row, Gate(1e-6, 2e-6)
+        long, short = (Error(**fields, gate=gate, terms=n) for n in (10**6, 10**4))
+        layer = Verified(row, "loops", {FORWARD: short, WEIGHT: long})
+        assert notes([layer], "float32") == [
+            "c, weight grad: 1,000,000 numbers added one after the other in float32 are off by "
+            "about 3e-5, by rounding alone; added in parts, by less."
+        ]
+        assert notes([layer], "float64") == []
+
     def test_native_as_its_own_reference_is_said(self) -> None:
         row = self.verified().row
         layer = Verified(row, "native", {}, agreement=2.3e-16)
