@@ -59,8 +59,8 @@ def inlined(function: F) -> F:
 
     In a call of its own each such part would be counted in and out, which takes as long as a row.
     """
-    options = {"error_model": "numpy", "fastmath": set(FASTMATH), "forceinline": True}
-    return njit(**options)(function)  # type: ignore[no-any-return]  # stands for the function
+    dispatcher: Any = njit(error_model="numpy", fastmath=set(FASTMATH), forceinline=True)(function)
+    return dispatcher  # type: ignore[no-any-return]  # stands for the function
 
 
 def array(x: Tensor) -> NDArray[Any]:

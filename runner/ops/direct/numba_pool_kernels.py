@@ -171,8 +171,11 @@ def places(step: int, width: int) -> Callable[..., None]:
     ) -> None:  # fmt: skip
         (oh, ow), w = y.shape[1:], x.shape[2]
         before, by, across = grid
-        line = np.full(max(before + w, (ow - 1) * by + across), -np.inf, x.dtype)
-        even, odd = np.empty(ow + 1, x.dtype), np.empty(ow, x.dtype)
+        # Whole vectors: what is left over would be computed one by one.
+        n = (ow + 15) // 16 * 16
+        line = np.full(max(before + w, n * by + across), -np.inf, x.dtype)
+        even, odd = np.empty(n + 1, x.dtype), np.empty(n, x.dtype)
+        best, at = np.empty(n, x.dtype), np.empty(n, found.dtype)
         # Windows from `first` to `last` are not cut off; for the others, padding might win.
         first, last = 0, 0
         if by:
@@ -180,7 +183,6 @@ def places(step: int, width: int) -> Callable[..., None]:
             last = max(min((w + before - across) // by + 1, ow), first)
         for row in range(start, stop):
             plane, i = row // oh, row % oh
-            best, at = y[plane, i], found[plane, i]
             if first < last:
                 # Where all numbers are −∞, none beats this, and the first place stays.
                 _begin(best, at, (rows[i, 0] - rows[i, 3]) * distance)
@@ -196,12 +198,11 @@ def places(step: int, width: int) -> Callable[..., None]:
                         _search_three(line, line[1:], line[2:], place, best, at)
                     else:
                         _search_any(line, by, across, place, best, at)
-                if sign < 0:
-                    _copy(best, sign, best)
-            for j in range(first):
-                _search_one(x[plane], rows[i], columns[j], distance, sign, j, best, at)
-            for j in range(last, ow):
-                _search_one(x[plane], rows[i], columns[j], distance, sign, j, best, at)
+                _keep(best, at, sign, y[plane, i], found[plane, i])
+            for j in range(ow):
+                if j < first or j >= last:
+                    most, place = _search_one(x[plane], rows[i], columns[j], distance, sign)
+                    y[plane, i, j], found[plane, i, j] = most, place
 
     return search
 
@@ -221,20 +222,26 @@ def _copy(row: Any, sign: Any, to: Any) -> None:
 
 
 @inlined
-def _search_one(
-    x: Any, row: Any, column: Any, distance: int, sign: Any, j: int, best: Any, at: Any
-) -> None:
-    most, down, across = sign * x[row[0], column[0]], row[0], column[0]
-    for r in range(row[0], row[1]):
-        for c in range(column[0], column[1]):
-            v = sign * x[r, c]
-            if _beats(v, most):
-                most, down, across = v, r, c
-    best[j], at[j] = sign * most, (down - row[3]) * distance + across - column[3]
+def _keep(best: Any, at: Any, sign: Any, y: Any, found: Any) -> None:
+    for j in range(y.shape[0]):
+        y[j] = sign * best[j]
+    for j in range(y.shape[0]):
+        found[j] = at[j]
 
 
 @inlined
-def _beats(v: Any, best: Any) -> bool:
+def _search_one(x: Any, row: Any, column: Any, distance: int, sign: Any) -> tuple[Any, Any]:
+    best, down, across = sign * x[row[0], column[0]], row[0], column[0]
+    for r in range(row[0], row[1]):
+        for c in range(column[0], column[1]):
+            v = sign * x[r, c]
+            if _beats(v, best):
+                best, down, across = v, r, c
+    return sign * best, (down - row[3]) * distance + across - column[3]
+
+
+@inlined
+def _beats(v: Any, best: Any) -> Any:
     # False for equal numbers, and if a NaN has been found; true for the first NaN.
     return (not v <= best) & (best == best)
 
