@@ -73,7 +73,9 @@ class MinimalFiltering(ConvOp):
         from runner.ops._winograd import blocks
 
         top, _, left, _ = geometry.padding
-        turned = weight.unflatten(0, (geometry.groups, -1)).transpose(1, 2).flatten(0, 1)
+        turned = (
+            weight.reshape(geometry.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+        )
         # A window of the gradient ends where the output's windows begin: 2 further up and left.
         corner = (top - 2, left - 2)
         return blocks.correlate(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,14 +32,15 @@ def correlate(
     n, c_in, c_out = x.shape[0], weight.shape[1], weight.shape[0] // groups
     y = x.new_empty(n, groups * c_out, *size)
     rows, columns = -(-size[0] // m), -(-size[1] // m)
-    images = array(x)
-    biases, maps = array(y.new_zeros(groups * c_out) if bias is None else bias), array(y)
+    images, maps = array(x).reshape(-1), array(y).reshape(-1)
+    biases = array(y.new_zeros(groups * c_out) if bias is None else bias)
     for group in range(groups):
         kernels = reference.transform_kernels(weight[group * c_out : (group + 1) * c_out], m)
-        taken = (rows, columns, *corner, group * c_in)
-        laid = (rows, columns, 0, 0, group * c_out)
+        taken = (*x.shape[1:], group * c_in, rows, columns, *corner)
+        laid = (*y.shape[1:], group * c_out, rows, columns, 0, 0)
         for first, count in _blocks(n * rows * columns, c_in + c_out, m):
-            inputs = _transformed(tiles.to_products, images, taken, m, first, count, c_in)
+            inputs = x.new_empty((m + 2) ** 2, c_in, count)
+            _transform(tiles.to_products, images, taken, m, first, inputs)
             _lay(_products(kernels, inputs), biases, laid, m, first, maps)
     return y
 
@@ -47,15 +49,17 @@ def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) 
     """As `reference.weight_gradient`."""
     n, c_in, c_out = x.shape[0], x.shape[1] // groups, grad.shape[1] // groups
     rows, columns = -(-grad.shape[2] // m), -(-grad.shape[3] // m)
-    images, maps = array(x), array(grad)
+    images, maps = array(x).reshape(-1), array(grad).reshape(-1)
     found = []
     for group in range(groups):
-        taken = (rows, columns, *corner, group * c_in)
-        given = (rows, columns, 0, 0, group * c_out)
+        taken = (*x.shape[1:], group * c_in, rows, columns, *corner)
+        given = (*grad.shape[1:], group * c_out, rows, columns, 0, 0)
         sums = x.new_zeros((m + 2) ** 2, c_out, c_in)
         for first, count in _blocks(n * rows * columns, c_in + c_out, m):
-            inputs = _transformed(tiles.to_products, images, taken, m, first, count, c_in)
-            outputs = _transformed(tiles.outputs_to_products, maps, given, m, first, count, c_out)
+            inputs = x.new_empty((m + 2) ** 2, c_in, count)
+            _transform(tiles.to_products, images, taken, m, first, inputs)
+            outputs = x.new_empty((m + 2) ** 2, c_out, count)
+            _transform(tiles.outputs_to_products, maps, given, m, first, outputs)
             for total, product in zip(sums, _products(outputs, inputs.mT), strict=True):
                 total += product
         found.append(reference.transform_back(sums, m))
@@ -64,32 +68,24 @@ def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) 
 
 def _blocks(count: int, channels: int, m: int) -> Iterator[tuple[int, int]]:
     """First tile and number of tiles of every block; blocks are about equal."""
-    if not count:
-        return
-    parts = -(-count // block_of(channels, m))
-    size = -(-count // (parts * tiles.STRIP)) * tiles.STRIP
-    for first in range(0, count, size):
-        yield first, min(size, count - first)
+    parts = max(-(-count // block_of(channels, m)), 1)
+    for part in range(parts):
+        first, stop = count * part // parts, count * (part + 1) // parts
+        if stop > first:
+            yield first, stop - first
 
 
-def _transformed(
-    transform: Any,
-    images: tiles.Array,
-    tiling: tiles.Tiling,
-    m: int,
-    first: int,
-    count: int,
-    channels: int,
-) -> Tensor:
-    """A block's tiles: t² × channels × count."""
-    found = torch.from_numpy(images[:0]).new_empty((m + 2) ** 2, channels, count)
-    target = array(found)
+def _transform(
+    transform: Any, images: tiles.Array, tiling: tiles.Tiling, m: int, first: int, found: Tensor
+) -> None:
+    """Transform a block's tiles: t² × channels × tiles."""
+    _, channels, count = found.shape
+    target = array(found).reshape(-1)
 
     def work(start: int, stop: int) -> None:
-        transform(images, tiling, m, first, target, start, stop)
+        transform(images, tiling, m, first, count, target, channels * count, start, stop)
 
     share(work, channels * -(-count // tiles.STRIP), channels * count * COST)
-    return found
 
 
 def _lay(
@@ -102,10 +98,15 @@ def _lay(
 ) -> None:
     """Transform a block's products back to where they belong in the output."""
     channels, count = products[0].shape
-    taken = tuple(map(array, products))
+    # oneDNN's products lie apart: they are found by their distance from the first in memory.
+    lowest = min(products, key=Tensor.data_ptr)
+    places = np.array([product.data_ptr() for product in products])
+    places = (places - lowest.data_ptr()) // lowest.element_size()
+    taken = array(lowest).reshape(-1)
 
     def work(start: int, stop: int) -> None:
-        tiles.from_products(taken, biases, tiling, m, first, maps, start, stop)
+        args = (biases, tiling, m, first, count, maps, start, stop)
+        tiles.from_products(taken, places, *args)
 
     share(work, channels * -(-count // tiles.STRIP), channels * count * COST)
 
@@ -132,4 +133,5 @@ def _has_onednn() -> bool:
     It is up to twice as fast as the one behind `torch.bmm` where MKL makes no use of a
     processor's AVX-512.
     """
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's
+    return there and hasattr(torch.ops.mkldnn, "_linear_pointwise")

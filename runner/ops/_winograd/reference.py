@@ -40,12 +40,15 @@ def correlate(
     """
     n, c_out = x.shape[0], weight.shape[0]
     rows, columns = -(-size[0] // m), -(-size[1] // m)
-    kernels = transform_kernels(weight, m).unflatten(1, (groups, -1))
-    inputs = _transform_input(x, corner, (rows, columns), m).unflatten(1, (groups, -1))
+    per_group = weight.shape[1]
+    kernels = transform_kernels(weight, m).view((m + 2) ** 2, groups, -1, per_group)
+    inputs = _transform_input(x, corner, (rows, columns), m, groups)
     products = (kernels @ inputs).flatten(1)
     tiles = _twice(MATRICES[m].output, x) @ products
     tiles = tiles.view(m, m, c_out, n, rows, columns).permute(3, 2, 4, 0, 5, 1)
-    y = tiles.reshape(n, c_out, rows * m, columns * m)[..., : size[0], : size[1]].contiguous()
+    y: Tensor = tiles.reshape(n, c_out, rows * m, columns * m)[
+        ..., : size[0], : size[1]
+    ].contiguous()
     return y if bias is None else y + bias[:, None, None]
 
 
@@ -64,13 +67,13 @@ def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) 
     """
     (oh, ow), c_out = grad.shape[2:], grad.shape[1]
     rows, columns = -(-oh // m), -(-ow // m)
-    inputs = _transform_input(x, corner, (rows, columns), m).unflatten(1, (groups, -1))
+    inputs = _transform_input(x, corner, (rows, columns), m, groups)
     tiles = F.pad(grad, (0, columns * m - ow, 0, rows * m - oh)).unfold(2, m, m).unfold(3, m, m)
     tiles = tiles.permute(4, 5, 1, 0, 2, 3).reshape(m * m, -1)
     outputs = (_twice(MATRICES[m].output, x).T @ tiles).view(
         len(inputs), groups, -1, inputs.shape[3]
     )
-    return transform_back((outputs @ inputs.mT).view(len(inputs), c_out, -1), m)
+    return transform_back((outputs @ inputs.mT).flatten(1, 2), m)
 
 
 def transform_kernels(weight: Tensor, m: int) -> Tensor:
@@ -85,14 +88,14 @@ def transform_back(products: Tensor, m: int) -> Tensor:
     return found.view(*products.shape[1:], 3, 3)
 
 
-def _transform_input(x: Tensor, corner: Pair, tiles: Pair, m: int) -> Tensor:
-    """Bᵀ d B of every tile of t × t inputs, m apart: t² × c × all tiles."""
+def _transform_input(x: Tensor, corner: Pair, tiles: Pair, m: int, groups: int) -> Tensor:
+    """Bᵀ d B of every tile of t × t inputs, m apart: t² × groups × c_in / groups × all tiles."""
     (top, left), (rows, columns), t = corner, tiles, m + 2
     bottom, right = top + rows * m + 2 - x.shape[2], left + columns * m + 2 - x.shape[3]
     padded = F.pad(x, (-left, right, -top, bottom))  # negative sides cut off
     taken = padded.unfold(2, t, m).unfold(3, t, m).permute(4, 5, 1, 0, 2, 3)
     found = _twice(MATRICES[m].input, x) @ taken.reshape(t * t, -1)
-    return found.view(t * t, x.shape[1], -1)
+    return found.view(t * t, groups, x.shape[1] // groups, x.shape[0] * rows * columns)
 
 
 def _twice(matrix: Matrix, like: Tensor) -> Tensor:

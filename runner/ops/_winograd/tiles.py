@@ -16,71 +16,97 @@ from numpy.typing import NDArray
 from runner.ops._compiled import compiled
 
 Array = NDArray[Any]
-Tiling = tuple[int, int, int, int, int]
 
 STRIP = 64
 """Tiles transformed together. A constant, so that the compiler knows that lines don't overlap."""
 
+Tiling = tuple[int, int, int, int, int, int, int, int]
+"""Where tiles lie in images: the images' channels, height and width, the first channel that is
+meant, rows and columns of tiles, and row and column where the first tile starts."""
+
 
 @compiled
 def to_products(
-    x: Array, tiling: Tiling, m: int, first: int, found: Array, start: int, stop: int
+    x: Array,
+    tiling: Tiling,
+    m: int,
+    first: int,
+    count: int,
+    found: Array,
+    pitch: int,
+    start: int,
+    stop: int,
 ) -> None:
     """Bᵀ d B for every tile d of (m + 2) × (m + 2) inputs, m apart.
 
     Args:
-        x: n × c × h × w.
-        tiling: as `_gather` reads it.
+        x: n × c × h × w, flat.
+        tiling: of x.
         m: outputs of a tile along one axis, 2 or 4.
         first: the first tile.
-        found: (m + 2)² × channels × tiles, filled.
+        count: how many.
+        found: (m + 2)² times channels × tiles, flat, filled.
+        pitch: how far these begin from one another.
         start: of the strips to transform, counted channel by channel.
         stop: their end.
     """
     t = m + 2
     gathered, across = np.zeros(t * t * STRIP, x.dtype), np.zeros(t * t * STRIP, x.dtype)
-    strips = -(-found.shape[2] // STRIP)
+    strips = -(-count // STRIP)
     for part in range(start, stop):
         channel, offset = part // strips, part % strips * STRIP
-        count = min(STRIP, found.shape[2] - offset)
-        _gather(x, tiling, channel, t, m, first + offset, count, gathered)
+        length = min(STRIP, count - offset)
+        # Sizes are written out so that the compiler unrolls their loops.
         if m == 4:
+            _gather(x, tiling, channel, 6, 4, first + offset, length, gathered)
             _input_4(gathered, across)
             _input_4(across, gathered)
         else:
+            _gather(x, tiling, channel, 4, 2, first + offset, length, gathered)
             _input_2(gathered, across)
             _input_2(across, gathered)
-        _put(gathered, found, channel, offset, count)
+        _put(gathered, found, channel * count + offset, pitch, length)
 
 
 @compiled
 def outputs_to_products(
-    grad: Array, tiling: Tiling, m: int, first: int, found: Array, start: int, stop: int
+    grad: Array,
+    tiling: Tiling,
+    m: int,
+    first: int,
+    count: int,
+    found: Array,
+    pitch: int,
+    start: int,
+    stop: int,
 ) -> None:
     """A g Aᵀ for every tile g of m × m outputs: `from_products` transposed. As `to_products`."""
     t = m + 2
     gathered, across = np.zeros(t * t * STRIP, grad.dtype), np.zeros(t * t * STRIP, grad.dtype)
-    strips = -(-found.shape[2] // STRIP)
+    strips = -(-count // STRIP)
     for part in range(start, stop):
         channel, offset = part // strips, part % strips * STRIP
-        count = min(STRIP, found.shape[2] - offset)
-        _gather(grad, tiling, channel, m, m, first + offset, count, gathered)
+        length = min(STRIP, count - offset)
         if m == 4:
+            _gather(grad, tiling, channel, 4, 4, first + offset, length, gathered)
             _spread_4(gathered, across, 4)
             _spread_4(across, gathered, 6)
         else:
+            _gather(grad, tiling, channel, 2, 2, first + offset, length, gathered)
             _spread_2(gathered, across, 2)
             _spread_2(across, gathered, 4)
-        _put(gathered, found, channel, offset, count)
+        _put(gathered, found, channel * count + offset, pitch, length)
 
 
 @compiled
 def from_products(
-    products: tuple[Array, ...],
+    products: Array,
+    places: Array,
     bias: Array,
     tiling: Tiling,
     m: int,
     first: int,
+    count: int,
     y: Array,
     start: int,
     stop: int,
@@ -88,33 +114,35 @@ def from_products(
     """Aᵀ p A, plus the bias, for every tile p of products.
 
     Args:
-        products: (m + 2)² arrays of channels × tiles.
+        products: (m + 2)² times channels × tiles, flat.
+        places: where in `products` each of these begins.
         bias: of every channel of y.
-        tiling: as `_gather` reads it.
+        tiling: of y.
         m: outputs of a tile along one axis, 2 or 4.
         first: the first tile.
-        y: n × c × oh × ow, filled.
+        count: how many.
+        y: n × c × oh × ow, flat, filled.
         start: of the strips to transform, counted channel by channel.
         stop: their end.
     """
     t = m + 2
     taken, across = np.zeros(t * t * STRIP, y.dtype), np.zeros(t * t * STRIP, y.dtype)
-    tiles = products[0].shape[1]
-    strips = -(-tiles // STRIP)
+    strips = -(-count // STRIP)
     for part in range(start, stop):
         channel, offset = part // strips, part % strips * STRIP
-        count = min(STRIP, tiles - offset)
+        length = min(STRIP, count - offset)
         for element in range(t * t):
-            product = products[element]
-            for s in range(count):
-                taken[element * STRIP + s] = product[channel, offset + s]
+            at = places[element] + channel * count + offset
+            for s in range(length):
+                taken[element * STRIP + s] = products[at + s]
         if m == 4:
             _output_4(taken, across, 6)
             _output_4(across, taken, 4)
+            _scatter(taken, tiling, channel, 4, first + offset, length, bias, y)
         else:
             _output_2(taken, across, 4)
             _output_2(across, taken, 2)
-        _scatter(taken, tiling, channel, m, first + offset, count, bias, y)
+            _scatter(taken, tiling, channel, 2, first + offset, length, bias, y)
 
 
 @compiled
@@ -125,38 +153,38 @@ def _gather(
     size: int,
     step: int,
     first: int,
-    count: int,
+    length: int,
     found: Array,
 ) -> None:
-    """Lay out tiles of size × size inputs, step apart, element by element; zeros outside x.
-
-    `tiling` holds rows and columns of tiles, where the first tile starts (down, across), and the
-    first channel.
-    """
-    rows, columns, down, right, base = tiling
-    h, w = x.shape[2], x.shape[3]
-    for s in range(count):
-        row, column = divmod(first + s, columns)
-        image, row = divmod(row, rows)
-        plane = x[image, base + channel]
+    """Lay out tiles of size × size inputs, step apart, element by element; zeros outside x."""
+    channels, h, w, base, rows, columns, down, right = tiling
+    column, row = first % columns, first // columns % rows
+    plane = (first // (columns * rows) * channels + base + channel) * h * w
+    for s in range(length):
         top, left = down + row * step, right + column * step
+        corner = plane + top * w + left
         if top >= 0 and left >= 0 and top + size <= h and left + size <= w:
             for i in range(size):
                 for j in range(size):
-                    found[(i * size + j) * STRIP + s] = plane[top + i, left + j]
+                    found[(i * size + j) * STRIP + s] = x[corner + i * w + j]
         else:
             for i in range(size):
                 for j in range(size):
                     inside = 0 <= top + i < h and 0 <= left + j < w
-                    value = plane[top + i, left + j] if inside else x.dtype.type(0)
+                    value = x[corner + i * w + j] if inside else x.dtype.type(0)
                     found[(i * size + j) * STRIP + s] = value
+        column += 1
+        if column == columns:
+            column, row = 0, row + 1
+            if row == rows:
+                row, plane = 0, plane + channels * h * w
 
 
 @compiled
-def _put(taken: Array, found: Array, channel: int, offset: int, count: int) -> None:
-    for element in range(found.shape[0]):
-        for s in range(count):
-            found[element, channel, offset + s] = taken[element * STRIP + s]
+def _put(taken: Array, found: Array, at: int, pitch: int, length: int) -> None:
+    for element in range(len(taken) // STRIP):
+        for s in range(length):
+            found[element * pitch + at + s] = taken[element * STRIP + s]
 
 
 @compiled
@@ -166,26 +194,31 @@ def _scatter(
     channel: int,
     m: int,
     first: int,
-    count: int,
+    length: int,
     bias: Array,
     y: Array,
 ) -> None:
     """Lay tiles of m × m outputs where they belong; what hangs over the end is dropped."""
-    rows, columns, _, _, base = tiling
+    channels, h, w, base, rows, columns, _, _ = tiling
+    column, row = first % columns, first // columns % rows
+    plane = (first // (columns * rows) * channels + base + channel) * h * w
     b = bias[base + channel]
-    for s in range(count):
-        row, column = divmod(first + s, columns)
-        image, row = divmod(row, rows)
-        plane = y[image, base + channel]
+    for s in range(length):
         top, left = row * m, column * m
-        if top + m <= y.shape[2] and left + m <= y.shape[3]:
+        corner = plane + top * w + left
+        if top + m <= h and left + m <= w:
             for i in range(m):
                 for j in range(m):
-                    plane[top + i, left + j] = taken[(i * m + j) * STRIP + s] + b
+                    y[corner + i * w + j] = taken[(i * m + j) * STRIP + s] + b
         else:
-            for i in range(min(m, y.shape[2] - top)):
-                for j in range(min(m, y.shape[3] - left)):
-                    plane[top + i, left + j] = taken[(i * m + j) * STRIP + s] + b
+            for i in range(min(m, h - top)):
+                for j in range(min(m, w - left)):
+                    y[corner + i * w + j] = taken[(i * m + j) * STRIP + s] + b
+        column += 1
+        if column == columns:
+            column, row = 0, row + 1
+            if row == rows:
+                row, plane = 0, plane + channels * h * w
 
 
 # Lines -------------------------------------------------------------------------------------------
