@@ -275,8 +275,8 @@ def remarks(
             lines.append(f"Times as fast as native (geometric mean), {' '.join(said)}.")
     facts = roofs.to_dict()
     lines.append(
-        f"A copy moved {facts['copy_gb_per_s']:.1f} GB/s ({_range(facts['copy_range'])}), a matrix "
-        f"product did {facts['product_gflop_per_s']:.0f} GFLOP/s ({_range(facts['product_range'])})"
+        f"A copy moved {_digits(facts['copy_gb_per_s'])} GB/s ({_range(facts['copy_range'])}), a matrix "
+        f"product did {_digits(facts['product_gflop_per_s'])} GFLOP/s ({_range(facts['product_range'])})"
         f" from case to case; {machine['threads']} threads of {machine['device']}."
     )
     noisy = sum(entry.noisy for entry in entries)
