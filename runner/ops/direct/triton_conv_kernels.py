@@ -116,7 +116,7 @@ def slide(
             if bias is not None:
                 total += tl.load(bias + group * outs + tl.minimum(first + o, outs - 1)).to(NUMBER)
             limit = tl.where((row + r < oh) & (first + o < outs), ow, 0)
-            line = y + ((first + o) * oh + row + r) * ow
+            line = y + ((first + o).to(tl.int64) * oh + row + r) * ow
             tl.store(line + columns, total.to(y.dtype.element_ty), mask=columns < limit)
 
 
