@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from runner import autograd
 from runner.geometry import ConvGeometry, Pair, adaptive_extent
-from runner.modules import Conv2d, Pool2d
 from runner.ops import ConvOp, PoolOp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from runner.modules import Conv2d, Pool2d
 
 FORWARD = "forward"
 INPUT, WEIGHT, BIAS = "input_gradient", "weight_gradient", "bias_gradient"
@@ -46,6 +46,8 @@ class Case:
     @staticmethod
     def of(module: Conv2d | Pool2d, x: Tensor, grad: Tensor) -> Case:
         """A layer with its own weights."""
+        from runner.modules import Pool2d
+
         if isinstance(module, Pool2d):
             return Case(module, module.geometry, x, None, None, grad)
         bias = None if module.bias is None else module.bias.detach()
@@ -59,11 +61,15 @@ class Case:
 
     def forward(self, op: ConvOp | PoolOp) -> Tensor:
         """The output, n × c_out × oh × ow."""
+        import torch
+
         with torch.no_grad():
             return self._apply(op, self.x, self.weight, self.bias)
 
     def gradients(self, op: ConvOp | PoolOp) -> dict[str, Tensor]:
         """Those of Σ grad · output, as autograd finds them, by the names that metrics have."""
+        import torch
+
         given = {INPUT: self.x, WEIGHT: self.weight, BIAS: self.bias}
         leaves = {
             name: None if one is None else one.detach().requires_grad_()
@@ -78,6 +84,9 @@ class Case:
     def _apply(
         self, op: ConvOp | PoolOp, x: Tensor | None, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
+        from runner import autograd
+        from runner.modules import Pool2d
+
         module = self.module
         assert x is not None
         if isinstance(module, Pool2d):
@@ -95,8 +104,12 @@ class Case:
 
         Extremes are where they are for the numbers with their signs.
         """
-        extreme = isinstance(self.module, Pool2d) and self.module.mode != "avg"
-        return replace(self._mapped(torch.abs), x=self.x if extreme else self.x.abs())
+        found = self._mapped(lambda one: one.abs())
+        return replace(found, x=self.x) if self._mode() in ("max", "min") else found
+
+    def _mode(self) -> str | None:
+        """How it pools, if it does."""
+        return getattr(self.module, "mode", None)
 
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> Case:
         weight, bias = (None if one is None else function(one) for one in (self.weight, self.bias))
@@ -107,8 +120,7 @@ class Case:
         """How many numbers are added up, at most, for one number of each result."""
         if self.weight is None:
             window = prod(self._window())
-            averaged = isinstance(self.module, Pool2d) and self.module.mode == "avg"
-            return {FORWARD: window if averaged else 1, INPUT: window}
+            return {FORWARD: window if self._mode() == "avg" else 1, INPUT: window}
         inputs, kernel = self.weight.shape[1], prod(self.weight.shape[2:])
         outputs = self.weight.shape[0] // self.geometry.groups
         places = self.grad.shape[0] * prod(self.grad.shape[2:])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf, sqrt
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from runner.ops import Gate
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXACT, HOLDS, FAILS, NOT_FINITE = "exact", "holds", "fails", "not finite"
 """Verdicts: equal to the reference as the run's type rounds it; within the gate; beyond it; with
