@@ -56,7 +56,7 @@ def test_command_plans(own_configs, command):
     elif "-m" in words:
         assert launch_sweep([word for word in words if word != "-m"], config_dir=folder)
     else:
-        assert plan_only(words, config_dir=folder).rows
+        assert plan_only(words, config_dir=folder).output.dims
 
 
 def test_own_experiment_and_task_run(own_configs):

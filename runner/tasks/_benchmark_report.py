@@ -233,12 +233,17 @@ def _columns(entries: Sequence[Entry], which: str) -> list[str]:
 
 
 def _table(entries: Sequence[Entry], which: str) -> Iterator[list[str]]:
-    """A row per case: its name, and everything's ratio."""
+    """A row per case: its name, and everything's ratio; last the means of what did all cases."""
     columns = _columns(entries, which)
     yield ["case", *columns]
     by_key = {(entry.case.name, entry.name): entry for entry in entries if entry.which == which}
     for case in dict.fromkeys(entry.case.name for entry in entries):
         yield [case, *(_ratio(by_key.get((case, name))) for name in columns)]
+    found = ratios(entries, which)
+    every = [[row.get(name, 0.0) for row in found.values()] for name in columns]
+    means = [_digits(geometric_mean(column)) if all(column) else "" for column in every]
+    if len(found) > 1:
+        yield ["mean", *means]
 
 
 def _ratio(entry: Entry | None) -> str:
@@ -252,7 +257,7 @@ def overview(entries: Sequence[Entry], which: str) -> list[str]:
     """Ratios of all cases for the terminal."""
     rows = list(_table(entries, which))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = [f"ratio to native, {TITLES[which]}"]
+    lines = [f"ratio to native, {TITLES[which]}; means are geometric"]
     for case, *cells in rows:
         numbers = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         lines.append(" ".join([case.ljust(widths[0]), *numbers]).rstrip())
@@ -273,12 +278,12 @@ def remarks(
         if f"best_{which}" in found:
             said.append(f"the best operator {_digits(found[f'best_{which}'])}")
             lines.append(f"Times as fast as native (geometric mean), {' '.join(said)}.")
-    facts = roofs.to_dict()
-    lines.append(
-        f"A copy moved {_digits(facts['copy_gb_per_s'])} GB/s ({_range(facts['copy_range'])}), a matrix "
-        f"product did {_digits(facts['product_gflop_per_s'])} GFLOP/s ({_range(facts['product_range'])})"
-        f" from case to case; {machine['threads']} threads of {machine['device']}."
-    )
+    threads = machine["threads"]
+    lines += [
+        f"From case to case, a copy moved {_range(roofs.copies)} GB/s, and a matrix product did "
+        f"{_range(roofs.products)} GFLOP/s: {threads} thread{'s' * (threads != 1)} of "
+        f"{machine['device']}.",
+    ]
     noisy = sum(entry.noisy for entry in entries)
     timed = sum(entry.statistics is not None for entry in entries)
     if noisy:
@@ -298,13 +303,17 @@ def remarks(
     return lines
 
 
-def _range(bounds: Sequence[float]) -> str:
-    return f"{_digits(bounds[0])} to {_digits(bounds[1])}"
+def _range(speeds: Sequence[float]) -> str:
+    """The lowest and the highest, in units of 10⁹."""
+    return " to ".join(_digits(speed / 1e9) for speed in (min(speeds), max(speeds)))
 
 
 def markdown(entries: Sequence[Entry], passes: Sequence[str], machine: str) -> str:
     """Ratios of all cases as Markdown tables."""
-    parts = [f"Times as fast as native; {machine}. `~`: uncertain by more than {NOISY:.0%}."]
+    parts = [
+        f"Times as fast as native; {machine}. `~`: uncertain by more than {NOISY:.0%}; "
+        "means are geometric."
+    ]
     for which in passes:
         head, *rows = _table(entries, which)
         lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
