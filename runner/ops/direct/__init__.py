@@ -85,6 +85,15 @@ class DirectPool(PoolOp):
         small = self.indices("max", geometry) == "uint8"
         return -(-elements(y) // 4) if small else 2 * elements(y)
 
+    def estimate(self, x: Shape, y: Shape, geometry: PoolGeometry) -> float:
+        """Reading the input, once more where windows overlap down, and each window across."""
+        if geometry.output is not None:
+            return 2e-10 * elements(x)
+        (kh, kw), (sh, sw) = geometry.kernel, geometry.stride
+        # Vectorised for these steps; elsewhere the places in a window are taken one by one.
+        each = 5e-11 if sw == 1 or (sw == 2 and kw <= 3) else 5e-10
+        return 1e-10 * elements(x) * (1 + kh / sh) + each * kw * elements(y)
+
     def indices(self, mode: str, geometry: PoolGeometry) -> str | None:
         """The place in the window, row by row; a byte where the window has at most 256 places."""
         if mode == "avg":

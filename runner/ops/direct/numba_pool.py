@@ -1,8 +1,8 @@
 """Pooling on the CPU: which rows and columns every window covers, and who computes which rows.
 
-The loops themselves are in `numba_pool_kernels`. They take planes, the channels of all examples
-one after another, and a range of rows counted through all planes, so that a single large image is
-shared out among threads like a batch of small ones.
+The loops themselves are in `numba_pool_kernels` and `numba_pool_gradients`. They take planes, the
+channels of all examples one after another, and a range of rows counted through all planes, so that
+a single large image is shared out among threads like a batch of small ones.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from runner.geometry import Pair, PoolGeometry
 from runner.ops._compiled import array, share
+from runner.ops.direct import numba_pool_gradients as gradients
 from runner.ops.direct import numba_pool_kernels as kernels
 
 
@@ -104,10 +105,10 @@ def input_gradient(
     windows, source = _windows(geometry, size), _planes(grad)
     found = np.empty((len(source), *size), source.dtype)
     if indices is None:
-        _by_rows(kernels.spread, found, found, source, found, *windows[:3])
+        _by_rows(gradients.spread, found, found, source, found, *windows[:3])
     else:
         line = (source, _planes(indices), found, *windows[:2], windows.offsets)
-        _by_rows(kernels.scatter, found, found, *line)
+        _by_rows(gradients.scatter, found, found, *line)
     return _channels(found, grad)
 
 
