@@ -144,7 +144,7 @@ class TestPrecision:
 def test_other_devices_are_refused():
     window = ConvGeometry((3, 3))
     assert FFT.op.unsupported(window, "float32", "mps") == [
-        "its transforms are tried on cpu and cuda, not on mps"
+        "it is made for cpu and cuda, not for mps"
     ]
     assert FFT.op.unsupported(window, "float32", "cuda") == []
 

@@ -29,9 +29,9 @@ class FftConv(ConvOp):
     gates: ClassVar[dict[str, Gate]] = {**Operator.gates, "float32": Gate(2e-6, 2e-6)}
 
     def unsupported(self, geometry: ConvGeometry, dtype: str, device: str) -> list[str]:
-        """Needs a device whose transforms have been tried."""
+        """Torch's transforms of other devices are not relied on."""
         if device not in ("cpu", "cuda"):
-            return [f"its transforms are tried on cpu and cuda, not on {device}"]
+            return [f"it is made for cpu and cuda, not for {device}"]
         return []
 
     def scratch(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
