@@ -51,10 +51,10 @@ class MinimalFiltering(ConvOp):
         return (self.m + 2) ** 2 * (c_in * c_out + count * (c_in + c_out))
 
     def estimate(self, x: Shape, y: Shape, geometry: ConvGeometry) -> float:
-        """Products at 100 GFLOP/s, and 20 ns for each transform of a tile."""
+        """Products at 100 GFLOP/s, and 50 ns for each transform of a tile."""
         pairs = x.channels * y.channels // geometry.groups
         products = 2e-11 * (self.m + 2) ** 2 * self._tiles(y) * pairs
-        return products + 20e-9 * self._tiles(y) * (x.channels + y.channels)
+        return products + 50e-9 * self._tiles(y) * (x.channels + y.channels)
 
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry

@@ -111,7 +111,7 @@ def _lay(
     share(work, channels * -(-count // tiles.STRIP), channels * count * COST)
 
 
-COST = 0.02
+COST = 0.05
 """Microseconds that transforming one tile takes, about."""
 
 

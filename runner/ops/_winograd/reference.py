@@ -65,7 +65,7 @@ def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) 
     Returns:
         c_out × c_in / groups × 3 × 3.
     """
-    (oh, ow), c_out = grad.shape[2:], grad.shape[1]
+    oh, ow = grad.shape[2:]
     rows, columns = -(-oh // m), -(-ow // m)
     inputs = _transform_input(x, corner, (rows, columns), m, groups)
     tiles = F.pad(grad, (0, columns * m - ow, 0, rows * m - oh)).unfold(2, m, m).unfold(3, m, m)
