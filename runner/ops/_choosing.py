@@ -27,7 +27,7 @@ says less."""
 WORTH = 1e-4
 """Seconds a call that another operator than native must save by estimate, where none is timed."""
 
-CLEARLY, CALL = 0.9, 5e-5
+CLEARLY, CALL = 0.9, 1e-4
 """Another operator is taken where it needs at most this part of native's time, less the seconds
 that calling it through torch's dispatcher takes; noise alone shouldn't decide against native."""
 

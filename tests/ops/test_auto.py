@@ -210,7 +210,7 @@ class TestDecision:
         [
             ({"native": 1.0, "a": 0.95, "b": 2.0}, "native"),  # noise could be that much
             ({"native": 1.0, "a": 0.85, "b": 0.8}, "b"),
-            ({"native": 60e-6, "a": 20e-6}, "native"),  # less than it takes to call another
+            ({"native": 120e-6, "a": 20e-6}, "native"),  # less than it takes to call another
             ({"native": 3e-3, "a": 2e-3}, "a"),
             ({"a": 1.0, "b": 0.99}, "b"),
         ],
