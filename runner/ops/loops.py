@@ -37,20 +37,23 @@ class LoopsConv(ConvOp):
     ) -> Tensor:
         """Each output is the sum of a window times the kernel."""
         oh, ow = geometry.output_size((x.shape[2], x.shape[3]))
-        y = x.new_zeros(x.shape[0], weight.shape[0], oh, ow)
-        padded = _pad(x, geometry)
+        padded, weight = _pad(_wide(x), geometry), _wide(weight)
+        y = padded.new_zeros(x.shape[0], weight.shape[0], oh, ow)
         for inputs, outputs in _groups(x.shape[1], weight.shape[0], geometry.groups):
             kernel = weight[outputs]
             for i, j, (rows, columns) in _windows(oh, ow, geometry):
                 window = padded[:, None, inputs, rows, columns]
                 y[:, outputs, i, j] = (window * kernel).sum(dim=(2, 3, 4))
-        return y if bias is None else y + bias[:, None, None]
+        if bias is not None:
+            y += bias[:, None, None]
+        return y.to(x.dtype)
 
     def input_gradient(
         self, grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeometry
     ) -> Tensor:
         """Each output hands its gradient back to its window, weighted by the kernel."""
-        c_in, (h, w) = weight.shape[1] * geometry.groups, size
+        c_in, (h, w), dtype = weight.shape[1] * geometry.groups, size, grad.dtype
+        grad, weight = _wide(grad), _wide(weight)
         padded = _pad(grad.new_zeros(grad.shape[0], c_in, h, w), geometry)
         for inputs, outputs in _groups(c_in, weight.shape[0], geometry.groups):
             kernel = weight[outputs]
@@ -58,19 +61,19 @@ class LoopsConv(ConvOp):
                 share = grad[:, outputs, i, j, None, None, None]
                 padded[:, inputs, rows, columns] += (share * kernel).sum(dim=1)
         top, _, left, _ = geometry.padding
-        return padded[:, :, top : top + h, left : left + w].clone()
+        return padded[:, :, top : top + h, left : left + w].to(dtype, copy=True)
 
     def weight_gradient(self, grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
         """Each window adds itself to the kernel's gradient, weighted by its output's."""
-        c_in, c_out = x.shape[1], grad.shape[1]
+        c_in, c_out, dtype = x.shape[1], grad.shape[1], grad.dtype
+        grad, padded = _wide(grad), _pad(_wide(x), geometry)
         found = grad.new_zeros(c_out, c_in // geometry.groups, *geometry.kernel)
-        padded = _pad(x, geometry)
         for inputs, outputs in _groups(c_in, c_out, geometry.groups):
             for i, j, (rows, columns) in _windows(grad.shape[2], grad.shape[3], geometry):
                 window = padded[:, None, inputs, rows, columns]
                 share = grad[:, outputs, i, j, None, None, None]
                 found[outputs] += (share * window).sum(dim=0)
-        return found
+        return found.to(dtype)
 
 
 class LoopsPool(PoolOp):
@@ -83,9 +86,7 @@ class LoopsPool(PoolOp):
         for i, j, (rows, columns), count in _pool_windows(size, geometry):
             window = x[:, :, rows, columns].flatten(2)
             if mode == "avg":
-                # Sums of half-precision numbers can exceed what half precision holds.
-                wide = window.float() if window.element_size() < 4 else window
-                y[:, :, i, j] = (wide.sum(dim=2) / count).to(y.dtype)
+                y[:, :, i, j] = (_wide(window).sum(dim=2) / count).to(y.dtype)
             else:
                 y[:, :, i, j] = window.amax(dim=2) if mode == "max" else window.amin(dim=2)
         return y
@@ -100,6 +101,7 @@ class LoopsPool(PoolOp):
         geometry: PoolGeometry,
     ) -> Tensor:
         """An average shares its gradient out evenly; an extreme gives it to where it was found."""
+        dtype, grad = grad.dtype, _wide(grad)
         found = grad.new_zeros(*grad.shape[:2], *size)
         for i, j, (rows, columns), count in _pool_windows(size, geometry):
             share = grad[:, :, i, j, None]
@@ -109,9 +111,14 @@ class LoopsPool(PoolOp):
             window = x[:, :, rows, columns]
             flat = window.flatten(2)
             winner = (flat.max(dim=2) if mode == "max" else flat.min(dim=2)).indices[..., None]
-            back = flat.new_zeros(flat.shape).scatter(2, winner, share)
+            back = grad.new_zeros(flat.shape).scatter(2, winner, share)
             found[:, :, rows, columns] += back.reshape(window.shape)
-        return found
+        return found.to(dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In single precision at least: sums in half precision lose digits, or exceed what it holds."""
+    return x.float() if x.element_size() < 4 else x
 
 
 def _pad(x: Tensor, geometry: ConvGeometry) -> Tensor:
