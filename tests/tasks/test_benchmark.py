@@ -232,6 +232,17 @@ class TestJudgement:
         assert "is off by" in failure
         assert failure.startswith("forward" if which == "output" else f"{which} gradient")
 
+    def test_one_number_that_hardly_moves_the_norm_is_seen(self) -> None:
+        # Of 2,592 normal numbers the largest is about 4 and the norm 50: 8e-7 of that is let pass.
+        def off(t: torch.Tensor) -> torch.Tensor:
+            t = t.clone()
+            t.flatten()[0] += 1e-5 * t.abs().max()
+            return t
+
+        verdict = self.judged(off, "output")
+        assert verdict.relative is not None and verdict.relative < 1e-6
+        assert verdict.failure.startswith("forward is off by")
+
     def test_a_wrong_shape_is_seen(self) -> None:
         assert (
             "shape 2×4×18×17, not 2×4×18×18" in self.judged(lambda t: t[..., 1:], "output").failure
