@@ -46,6 +46,16 @@ def conv_cases(draw) -> ConvCase:
 
 
 @st.composite
+def three_by_three_cases(draw) -> ConvCase:
+    """For operators that know no other kernel, and no stride: up to a few tiles and a rest."""
+    groups, ins, outs = (draw(st.integers(1, 3)) for _ in range(3))
+    padding = tuple(draw(st.integers(0, 3)) for _ in range(4))
+    h, w = (draw(st.integers(max(1, 3 - sum(padding[i : i + 2])), 11)) for i in (0, 2))
+    window = ConvGeometry((3, 3), padding=padding, groups=groups)
+    return ConvCase("random", (draw(st.integers(0, 2)), groups * ins, h, w), groups * outs, window)
+
+
+@st.composite
 def pool_cases(draw) -> PoolCase:
     n, c, (h, w) = draw(st.integers(0, 2)), draw(st.integers(1, 2)), draw(sizes(1, 9))
     if draw(st.booleans()):
@@ -72,16 +82,20 @@ def check_pool(subject: Pool, case: PoolCase, mode: str) -> None:
     pool_gradients(subject, case, mode)
 
 
-OTHER_CONVS = [op for op in conv_ops() if op.name != "loops"]
+OTHER_CONVS = [
+    (op, conv_cases() if op.can(ConvGeometry((2, 1), (1, 2))) else three_by_three_cases())
+    for op in conv_ops()
+    if op.name != "loops" and op.can(ConvGeometry((3, 3)))
+]
 OTHER_POOLS = [op for op in pool_ops() if op.name != "loops"]
 modes = st.sampled_from(["max", "avg", "min"])
 
 
-@pytest.mark.parametrize("subject", OTHER_CONVS, ids=label)
-@given(case=conv_cases())
+@pytest.mark.parametrize(("subject", "cases"), OTHER_CONVS, ids=label)
+@given(data=st.data())
 @FEW
-def test_convolution(subject, case):
-    check_conv(subject, case)
+def test_convolution(subject, cases, data):
+    check_conv(subject, data.draw(cases))
 
 
 @pytest.mark.parametrize("subject", OTHER_POOLS, ids=label)
@@ -92,11 +106,11 @@ def test_pooling(subject, case, mode):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subject", OTHER_CONVS, ids=label)
-@given(case=conv_cases())
+@pytest.mark.parametrize(("subject", "cases"), OTHER_CONVS, ids=label)
+@given(data=st.data())
 @MANY
-def test_many_convolutions(subject, case):
-    check_conv(subject, case)
+def test_many_convolutions(subject, cases, data):
+    check_conv(subject, data.draw(cases))
 
 
 @pytest.mark.slow
