@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from os import sysconf
 from typing import Any
 
@@ -64,10 +65,11 @@ def conv2d(
         options |= {"groups": groups, "pad_mode": pad_mode, "mode": mode, "op": op}
         return conv2d(x[None, None], weight[None, None], bias, **options)[0, 0]
     _check_tensors({"x": x, "weight": weight, "bias": bias}, {"x": 4, "weight": 4, "bias": 1})
-    layer = _layer(
+    geometry = _geometry(
         Conv,
+        x,
         channels=weight.shape[0],
-        kernel=list(weight.shape[2:]),
+        kernel=tuple(weight.shape[2:]),
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -76,9 +78,6 @@ def conv2d(
         mode=mode,
         ops=op,
     )
-    shape = Shape(*x.shape[1:])
-    layer.output_shape(shape)
-    geometry = layer.geometry(shape)
     if weight.shape[1] * geometry.groups != x.shape[1]:
         raise problem(
             "weight",
@@ -87,8 +86,6 @@ def conv2d(
         )
     if bias is not None and bias.shape[0] != weight.shape[0]:
         raise problem("bias", f"{weight.shape[0]} numbers", str(bias.shape[0]))
-    _check_size(layer, x, shape)
-    layer.check_operator(shape, Ops(), _dtype(x), x.device.type, "op")
     return convolve(conv_op(op), x, weight, bias, geometry, pad_mode, flip=mode == "convolution")
 
 
@@ -129,8 +126,9 @@ def pool2d(
         options |= {"count_include_pad": count_include_pad, "output_size": output_size, "op": op}
         return pool2d(x[None, None], kernel, mode, **options)[0, 0]
     _check_tensors({"x": x}, {"x": 4})
-    layer = _layer(
+    geometry = _geometry(
         Pool,
+        x,
         mode=mode,
         kernel=kernel,
         stride=stride,
@@ -140,12 +138,29 @@ def pool2d(
         output_size=output_size,
         ops=op,
     )
-    shape = Shape(*x.shape[1:])
-    layer.output_shape(shape)
-    geometry = layer.geometry(shape)
-    _check_size(layer, x, shape)
-    layer.check_operator(shape, Ops(), _dtype(x), x.device.type, "op")
     return pool(pool_op(op), x, mode, geometry)
+
+
+def _geometry(spec: type[Any], x: Tensor, **fields: Any) -> Any:
+    """The geometry of a call; its arguments are checked when they first come."""
+    known = (Shape(*x.shape[1:]), x.shape[0], _dtype(x), x.device.type)
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    try:
+        return _checked(spec, *known, **given)  # type: ignore[arg-type]  # a class is hashable
+    except TypeError:  # something that can't be remembered, and is wrong anyway: {}, [[1], 2]
+        return _checked.__wrapped__(spec, *known, **given)
+
+
+# The same call comes again, in a loop; `typed`, because True is no stride although it equals 1.
+@lru_cache(maxsize=1024, typed=True)
+def _checked(
+    spec: type[Any], x: Shape, batch: int, dtype: str, device: str, **fields: object
+) -> Any:
+    layer = _layer(spec, **fields)
+    layer.output_shape(x)
+    _check_size(layer, x, batch, dtype, device)
+    layer.check_operator(x, Ops(), dtype, device, "op")
+    return layer.geometry(x)
 
 
 def _layer(spec: type[Any], **fields: object) -> Any:
@@ -192,21 +207,21 @@ def _conversion(tensor: Tensor) -> str:
     return "Convert it: .float()."
 
 
-def _check_size(layer: Layer, x: Tensor, shape: Shape) -> None:
-    output, batch = elements(layer.output_shape(shape)), max(x.shape[0], 1)
-    numbers = batch * (output + layer.workspace(shape, Ops()))
+def _check_size(layer: Layer, x: Shape, batch: int, dtype: str, device: str) -> None:
+    output, batch = elements(layer.output_shape(x)), max(batch, 1)
+    numbers = batch * (output + layer.workspace(x, Ops()))
     if numbers > MOST:
         raise problem("padding", f"at most {MOST} numbers to compute and hold", str(numbers))
-    if x.device.type != "cpu":
+    if device != "cpu":
         return
 
     def needed(layer: Layer) -> int:
-        held = layer.workspace(shape, Ops()) + layer.scratch(shape, Ops())
-        return ITEM_BYTES[_dtype(x)] * batch * (output + held)
+        held = layer.workspace(x, Ops()) + layer.scratch(x, Ops())
+        return ITEM_BYTES[dtype] * batch * (output + held)
 
     room = sysconf("SC_PAGE_SIZE") * sysconf("SC_PHYS_PAGES")
     if needed(layer) > room:
-        others = layer.operators(shape, Ops(), _dtype(x), "cpu")
+        others = layer.operators(x, Ops(), dtype, "cpu")
         able = [name for name, other in others if needed(other) <= room]
         raise problem(
             "op",

@@ -285,6 +285,14 @@ CONV_MISTAKES = {
         lambda: conv2d(x(1, 1, 2, 2**21), w(1, 1, 1, 2**20), op="im2col"),
         "op: expected one that fits into this machine's memory (",
     ),
+    "a mapping": (
+        lambda: conv2d(x(), w(), stride={"down": 1}),
+        "stride: expected an integer or [height, width], got a mapping with down.",
+    ),
+    "truth as a number that was given before": (
+        lambda: [conv2d(x(), w(), stride=1), conv2d(x(), w(), stride=True)],
+        "stride: expected an integer or [height, width], got true.",
+    ),
     "copy beyond machines": (
         lambda: conv2d(x(), w(), padding=2**30, stride=2**30, pad_mode="replicate"),
         f"padding: expected at most {2**40} numbers to compute and hold, got ",
@@ -307,7 +315,8 @@ POOL_MISTAKES = {
     "dimensions": (lambda: pool2d(x(4), 2), "x: expected a tensor of 4 dimensions, got 4."),
     "boolean": (
         lambda: pool2d(x().bool(), 2),
-        "x: expected one of float64, float32, bfloat16, float16, got bool. Convert it: .float().",
+        "x: expected one of float64, float32, bfloat16, float16, got bool. "
+        "No operator computes whole numbers: convert them, .float().",
     ),
     "no window": (
         lambda: pool2d(x()),

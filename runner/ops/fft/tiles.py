@@ -145,8 +145,9 @@ def _tile(what: Correlation, examples: int, transform: Pair) -> Tile:
 @cache
 def fast_length(n: int) -> int:
     """The least multiple of 4 from n up without a prime factor above 7: those transform fast."""
-    rest = n
-    for prime in (2, 3, 5, 7):
-        while rest % prime == 0:
-            rest //= prime
-    return n if rest == 1 and n % 4 == 0 else fast_length(n + 1)
+    best, odds = max(4, 1 << (n - 1).bit_length()), [1]
+    for prime in (3, 5, 7):
+        odds += [odd * prime**e for odd in odds for e in range(1, 64) if odd * prime**e < best]
+    for odd in odds:
+        best = min(best, odd * max(4, 1 << (-(-n // odd) - 1).bit_length()))
+    return best
