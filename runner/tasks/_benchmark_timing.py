@@ -11,6 +11,7 @@ from functools import cache
 from math import nan, sqrt
 from pathlib import Path
 from random import Random
+from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +27,7 @@ class Clock(Protocol):
     """Measures a call."""
 
     def __call__(self, call: Call, least: float = ...) -> float:
-        """Seconds that one takes, of as many as fill `least` seconds."""
+        """Seconds that one takes; of as many as fill `least` seconds, the median."""
 
 
 BLOCK = 1e-3
@@ -35,7 +36,7 @@ HOPELESS = 5.0
 """Whoever takes so many times as long as the fastest in the first round isn't measured again …"""
 LONG = 0.1
 """… if a call takes more seconds than this: what it needs is known well enough."""
-SHARE = 0.05
+SHARE = 0.1
 """Of the yardstick's time: what a quick call is repeated for, so that as many count as fit in."""
 NOISY = 0.05
 """How uncertain a median ratio may be, relative to it, before it is marked."""
@@ -55,15 +56,16 @@ def clock(device: str) -> Clock:
     wait = torch.mps.synchronize if kind == "mps" else None
 
     def seconds(call: Call, least: float = BLOCK) -> float:
-        calls, begun = 0, perf_counter()
-        while True:
+        taken: list[float] = []
+        begun = last = perf_counter()
+        while last - begun < least:
             call()
-            calls += 1
             if wait is not None:
                 wait()
-            spent = perf_counter() - begun
-            if spent >= least:
-                return spent / calls
+            now = perf_counter()
+            taken.append(now - last)
+            last = now
+        return median(taken)
 
     return seconds
 
@@ -141,6 +143,9 @@ def rounds(
             if len(found[yardstick]) == 1:
                 fastest = min(times[0] for name, times in found.items() if name != aside)
                 limit = max(HOPELESS * fastest, LONG)
+                for name in set(active) - {yardstick}:
+                    if found[name][0] > limit:  # it may have been a single stall
+                        found[name][0] = min(found[name][0], seconds(calls[name], least))
                 active = [n for n in active if found[n][0] <= limit or n == yardstick]
                 least = max(BLOCK, SHARE * found[yardstick][0])
             random.shuffle(active)
