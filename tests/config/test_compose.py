@@ -148,8 +148,8 @@ def test_keys_that_only_the_spec_knows_need_no_plus() -> None:
 
 
 TASKS = (
-    "classify, compare, diagnose, edge, equivariance, forward, learn_kernel, locality, match, "
-    "plan, receptive_field, trace"
+    "benchmark, benchmark_stack, classify, compare, diagnose, edge, equivariance, forward, "
+    "learn_kernel, locality, match, plan, receptive_field, trace, verify"
 )
 
 
@@ -369,7 +369,7 @@ def test_globs_reach_into_nested_folders(tmp_path: Path) -> None:
         assert {"6_2/corr2d", "own/deep/a", "top"} <= set(everything)
         assert len(everything) == len(composer.options("experiment"))
         assert "null" not in everything
-        assert listed("glob(**,exclude=[0*,1*,2*,3*,4*,5*,6*,7*,own/*])") == ["top"]
+        assert listed("glob(**,exclude=[0*,1*,2*,3*,4*,5*,6*,7*,ops/*,own/*])") == ["top"]
         two = composer.jobs_of_sweep(["experiment=glob(own/b*)", "seed=1,2"])
         assert two == [[f"experiment=own/{n}", f"seed={s}"] for n in ("b", "b2") for s in (1, 2)]
         assert composer.jobs_of_sweep(["+experiment=glob(t*)"]) == [["+experiment=top"]]
