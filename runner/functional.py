@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from os import sysconf
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +15,7 @@ from runner.geometry import Shape, elements
 from runner.layers import Layer
 from runner.layers.conv import Conv
 from runner.layers.pool import Pool
+from runner.machine import memory
 from runner.ops import Ops, conv_op, pool_op
 from runner.plan import ITEM_BYTES
 from runner.readable import readable_bytes
@@ -219,7 +219,7 @@ def _check_size(layer: Layer, x: Shape, batch: int, dtype: str, device: str) -> 
         held = layer.workspace(x, Ops()) + layer.scratch(x, Ops())
         return ITEM_BYTES[dtype] * batch * (output + held)
 
-    room = sysconf("SC_PAGE_SIZE") * sysconf("SC_PHYS_PAGES")
+    room = memory()
     if needed(layer) > room:
         others = layer.operators(x, Ops(), dtype, "cpu")
         able = [name for name, other in others if needed(other) <= room]

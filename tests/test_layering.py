@@ -13,7 +13,7 @@ import runner
 ROOT = Path(runner.__file__).parent
 
 TIERS = [
-    ["runner.config", "runner.menu", "runner.geometry", "runner.kernels", "runner.readable"],
+    ["runner.config", "runner.menu", "runner.geometry", "runner.kernels", "runner.readable", "runner.machine"],
     ["runner.choices"],
     ["runner.weights", "runner.ops", "runner.plan", "runner.expect"],
     ["runner.autograd"],

@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from runner.machine import processor
 
 logger = logging.getLogger(__name__)
 
@@ -86,21 +87,10 @@ def key_of(case: str, device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         where = torch.cuda.get_device_name(device)
     else:
-        where = f"{_processor()}, threads {torch.get_num_threads()}"
+        where = f"{processor()}, threads {torch.get_num_threads()}"
     import runner.ops
 
     return {"case": case, "device": where, "software": _software(*runner.ops.__path__)}
-
-
-@cache
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:  # not Linux
-        pass
-    return platform.processor() or platform.machine()
 
 
 @cache

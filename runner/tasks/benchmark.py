@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator
@@ -21,6 +18,7 @@ from pydantic import Field as Limited
 
 from runner.choices import Choice, choices
 from runner.config.errors import problem
+from runner.machine import processor
 from runner.ops import OpName, Ops
 from runner.plan import Plan
 from runner.readable import readable_bytes
@@ -277,7 +275,7 @@ def _machine(run: Run) -> dict[str, Any]:
     """What times depend on."""
     import torch
 
-    name = _processor()
+    name = f"{os.cpu_count()} × {processor()}"
     if run.device.startswith("cuda"):
         name = torch.cuda.get_device_name(run.device)
     return {
@@ -287,14 +285,3 @@ def _machine(run: Run) -> dict[str, Any]:
         "torch": torch.__version__,
         "load": round(os.getloadavg()[0], 2),
     }
-
-
-def _processor() -> str:
-    """The processor's name and how many there are."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):  # Linux has it here
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    return f"{os.cpu_count()} × {name}"
