@@ -12,6 +12,7 @@ Layers come here directly, because what they pass was validated when the stack w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -65,14 +66,18 @@ def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
 _RUNNER: Any = torch.ops.runner  # torch leaves its operators untyped
 
 
+# Looking a name up in the menu takes longer than computing something small.
+_named_conv, _named_pool = cache(conv_op), cache(pool_op)
+
+
 def _conv(handle: str) -> ConvOp:
-    op = BY_HANDLE.get(handle) or conv_op(handle)
+    op = BY_HANDLE.get(handle) or _named_conv(handle)
     assert isinstance(op, ConvOp)
     return op
 
 
 def _pool(handle: str) -> PoolOp:
-    op = BY_HANDLE.get(handle) or pool_op(handle)
+    op = BY_HANDLE.get(handle) or _named_pool(handle)
     assert isinstance(op, PoolOp)
     return op
 
