@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from runner.geometry import ConvGeometry, Shape
 from runner.ops import conv_op
-from runner.ops._winograd import blocks, reference
+from runner.ops._winograd import reference, strips
 from runner.ops._winograd.matrices import MATRICES
 
 NAMES = {4: "winograd", 2: "winograd_2x2"}
@@ -54,39 +54,31 @@ class TestMatrices:
 
 class TestReference:
     @pytest.mark.parametrize("groups", [1, 2])
-    def test_agrees_with_loops_and_the_blocks(self, m, groups):
+    def test_agrees_with_loops_and_the_strips(self, m, groups):
         window = ConvGeometry((3, 3), padding=(0, 1, 3, 2), groups=groups)
         case = ConvCase("", (2, 4, 7, 9), 6, window)
         x, weight, bias = case.tensors()
         expected = conv_loops(x, weight, bias, window)
         args = (x, weight, bias, (0, -3), expected.shape[2:], groups, m)
         assert_close_to_reference(reference.correlate(*args), expected)
-        assert_close_to_reference(blocks.correlate(*args), expected)
+        assert_close_to_reference(strips.correlate(*args), expected)
 
         grad = normal(*expected.shape, seed=5)
         right = conv_op("loops").weight_gradient(grad, x, window)
         args = (grad, x, (0, -3), groups, m)
         assert_close_to_reference(reference.weight_gradient(*args), right)
-        assert_close_to_reference(blocks.weight_gradient(*args), right)
+        assert_close_to_reference(strips.weight_gradient(*args), right)
 
 
-class TestBlocks:
-    def test_many_blocks_are_one(self, m, monkeypatch):
-        # 3 · 7 · 7 tiles or more in blocks of 50: cut in the middle of rows and of images
-        monkeypatch.setattr(blocks, "block_of", lambda *_: 50)
-        case = ConvCase("", (3, 2, 26, 25), 3, ConvGeometry((3, 3), padding=(1, 1, 1, 1)))
-        subject = Conv(conv_op(NAMES[m]), NAMES[m])
-        conv_small_integers(subject, case)
-        conv_gradients(subject, case)
-
-    def test_they_cover_every_tile_once(self):
-        for count, channels in product([0, 1, 63, 64, 1000, 12345], [2, 512, 100_000]):
-            found = [
-                tile
-                for first, length in blocks._blocks(count, channels, 4)
-                for tile in range(first, first + length)
-            ]
-            assert found == list(range(count))
+class TestStrips:
+    def test_many_strips_are_one(self, m):
+        # 300 tiles of F(4×4), 1152 of F(2×2): several strips and blocks, cut in the middle of rows
+        # and of images; a row of 80 tiles is longer than a strip
+        for size in [(3, 2, 38, 38), (1, 2, 12, 80 * m)]:
+            case = ConvCase("", size, 3, ConvGeometry((3, 3), padding=(1, 1, 1, 1)))
+            subject = Conv(conv_op(NAMES[m]), NAMES[m])
+            conv_small_integers(subject, case)
+            conv_gradients(subject, case)
 
     @pytest.mark.parametrize("threads", [1, 2, 3])
     def test_threads_change_nothing(self, m, threads):
@@ -100,11 +92,7 @@ class TestBlocks:
             torch.set_num_threads(before)
         assert_close_to_reference(y, torch.nn.functional.conv2d(x, weight, padding=1))
 
-    @pytest.mark.parametrize("onednn", [True, False])
-    def test_both_products(self, m, onednn, monkeypatch):
-        if onednn and not blocks._has_onednn():
-            pytest.skip("torch has no oneDNN here")
-        monkeypatch.setattr(blocks, "_has_onednn", lambda: onednn)
+    def test_many_channels_in_float32(self, m):
         window = ConvGeometry((3, 3), padding=(1, 1, 1, 1))
         case = ConvCase("", (2, 64, 20, 22), 48, window)
         x, weight, bias = case.tensors(dtype=torch.float32)
@@ -188,8 +176,11 @@ def test_it_says_why_it_cannot(m, geometry, dtype, device, reason):
 
 
 def test_what_it_holds():
-    # F(4×4), 8×8 outputs: 4 tiles of 36 numbers for 3 + 5 channels, and 36 for 15 kernels
+    # F(4×4), 8×8 outputs: 4 tiles of 36 numbers, 36 for every kernel; 32 channels each, filled up
     x, y, window = Shape(3, 8, 8), Shape(5, 8, 8), ConvGeometry((3, 3), padding=(1, 1, 1, 1))
-    assert conv_op("winograd").scratch(x, y, window) == 36 * (15 + 4 * 8)
+    assert conv_op("winograd").scratch(x, y, window) == 36 * (32 * 32 + 4 * 64)
     # F(2×2): 16 tiles of 16 numbers
-    assert conv_op("winograd_2x2").scratch(x, y, window) == 16 * (15 + 16 * 8)
+    assert conv_op("winograd_2x2").scratch(x, y, window) == 16 * (32 * 32 + 16 * 64)
+    # a block of 128 tiles is held at a time, of however many
+    x, y = Shape(64, 400, 400), Shape(32, 400, 400)
+    assert conv_op("winograd").scratch(x, y, window) == 36 * (64 * 32 + 128 * 96)

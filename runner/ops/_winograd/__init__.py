@@ -1,6 +1,7 @@
 """Winograd's minimal filtering: fewer multiplications for the sum of a 3×3 window.
 
-`matrices` says where it comes from, `reference` computes it readably, `blocks` and `tiles` fast.
+`matrices` says where it comes from, `reference` computes it readably. Fast are `tiles`, between
+images and tiles, `products`, both made of `vectors`, and `strips`, which brings them together.
 After Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks*, 2016 (arXiv:1509.09308).
 """
 
@@ -45,32 +46,36 @@ class MinimalFiltering(ConvOp):
         return reasons
 
     def scratch(self, x: Shape, y: Shape, geometry: ConvGeometry) -> int:
-        """The transformed kernels, and a block's tiles before and after the products."""
-        c_in, c_out = x.channels // geometry.groups, y.channels // geometry.groups
-        count = min(self._tiles(y), block_of(c_in + c_out, self.m))
-        return (self.m + 2) ** 2 * (c_in * c_out + count * (c_in + c_out))
+        """Transformed kernels, or their gradient, and tiles before and after the products.
+
+        Forward, every thread holds a strip of its own; two threads' are a block of the gradient's.
+        """
+        c_in, c_out = (padded(shape.channels // geometry.groups) for shape in (x, y))
+        tiles = min(self._tiles(y), BLOCK)
+        return (self.m + 2) ** 2 * (c_in * c_out + tiles * (c_in + c_out))
 
     def estimate(self, x: Shape, y: Shape, geometry: ConvGeometry) -> float:
-        """Products at 100 GFLOP/s, and 50 ns for each transform of a tile."""
-        pairs = x.channels * y.channels // geometry.groups
-        products = 2e-11 * (self.m + 2) ** 2 * self._tiles(y) * pairs
-        return products + 50e-9 * self._tiles(y) * (x.channels + y.channels)
+        """Products at 150 GFLOP/s, 25 ns for each transform of a tile, and the kernels'."""
+        c_out, tiles = y.channels // geometry.groups, self._tiles(y)
+        products = 1.3e-11 * (self.m + 2) ** 2 * tiles * x.channels * padded(c_out)
+        transforms = tiles * (x.channels + y.channels) + x.channels * c_out
+        return products + 25e-9 * transforms
 
     def forward(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
     ) -> Tensor:
         """Transform tiles and kernels, multiply them summing over channels, transform back."""
-        from runner.ops._winograd import blocks
+        from runner.ops._winograd import strips
 
         top, _, left, _ = geometry.padding
         size = geometry.output_size((x.shape[2], x.shape[3]))
-        return blocks.correlate(x, weight, bias, (-top, -left), size, geometry.groups, self.m)
+        return strips.correlate(x, weight, bias, (-top, -left), size, geometry.groups, self.m)
 
     def input_gradient(
         self, grad: Tensor, weight: Tensor, size: Pair, geometry: ConvGeometry
     ) -> Tensor:
         """The same on the output's gradient, with kernels turned by 180° and channels exchanged."""
-        from runner.ops._winograd import blocks
+        from runner.ops._winograd import strips
 
         top, _, left, _ = geometry.padding
         turned = (
@@ -78,25 +83,31 @@ class MinimalFiltering(ConvOp):
         )
         # A window of the gradient ends where the output's windows begin: 2 further up and left.
         corner = (top - 2, left - 2)
-        return blocks.correlate(
+        return strips.correlate(
             grad, turned.flip(2, 3), None, corner, size, geometry.groups, self.m
         )
 
     def weight_gradient(self, grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
         """Products of transformed input and transformed gradient, summed, transformed back once."""
-        from runner.ops._winograd import blocks
+        from runner.ops._winograd import strips
 
         top, _, left, _ = geometry.padding
-        return blocks.weight_gradient(grad, x, (-top, -left), geometry.groups, self.m)
+        return strips.weight_gradient(grad, x, (-top, -left), geometry.groups, self.m)
 
     def _tiles(self, y: Shape) -> int:
         return -(-y.height // self.m) * -(-y.width // self.m)
 
 
-BLOCK_NUMBERS = 2**22
-"""What a block's transformed tiles may hold, in numbers: 16 MiB in float32."""
+STRIP = 64
+"""The most tiles that are transformed, multiplied and transformed back together."""
+
+BLOCK = 2 * STRIP
+"""The most tiles whose products are added to the weight gradient together."""
+
+PAD = 32
+"""Channels and tiles are multiplied in multiples of it."""
 
 
-def block_of(channels: int, m: int) -> int:
-    """The most tiles of a block, for the input and output channels together."""
-    return max(BLOCK_NUMBERS // ((m + 2) ** 2 * channels), 64)
+def padded(count: int) -> int:
+    """Rounded up to a multiple of PAD."""
+    return -(-count // PAD) * PAD

@@ -44,7 +44,7 @@ def correlate(
     kernels = transform_kernels(weight, m).view((m + 2) ** 2, groups, -1, per_group)
     inputs = _transform_input(x, corner, (rows, columns), m, groups)
     products = (kernels @ inputs).flatten(1)
-    tiles = _twice(MATRICES[m].output, x) @ products
+    tiles = twice(MATRICES[m].output, x) @ products
     tiles = tiles.view(m, m, c_out, n, rows, columns).permute(3, 2, 4, 0, 5, 1)
     y: Tensor = tiles.reshape(n, c_out, rows * m, columns * m)[
         ..., : size[0], : size[1]
@@ -70,7 +70,7 @@ def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) 
     inputs = _transform_input(x, corner, (rows, columns), m, groups)
     tiles = F.pad(grad, (0, columns * m - ow, 0, rows * m - oh)).unfold(2, m, m).unfold(3, m, m)
     tiles = tiles.permute(4, 5, 1, 0, 2, 3).reshape(m * m, -1)
-    outputs = (_twice(MATRICES[m].output, x).T @ tiles).view(
+    outputs = (twice(MATRICES[m].output, x).T @ tiles).view(
         len(inputs), groups, -1, inputs.shape[3]
     )
     return transform_back((outputs @ inputs.mT).flatten(1, 2), m)
@@ -78,13 +78,13 @@ def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) 
 
 def transform_kernels(weight: Tensor, m: int) -> Tensor:
     """G g Gᵀ of every kernel: t² × c_out × c_in, from c_out × c_in × 3 × 3."""
-    found = _twice(MATRICES[m].kernel, weight) @ weight.reshape(-1, 9).T
+    found = twice(MATRICES[m].kernel, weight) @ weight.reshape(-1, 9).T
     return found.view(-1, *weight.shape[:2])
 
 
 def transform_back(products: Tensor, m: int) -> Tensor:
     """Gᵀ p G, the kernels' transform transposed: c_out × c_in × 3 × 3, from t² × c_out × c_in."""
-    found = products.flatten(1).T @ _twice(MATRICES[m].kernel, products)
+    found = products.flatten(1).T @ twice(MATRICES[m].kernel, products)
     return found.view(*products.shape[1:], 3, 3)
 
 
@@ -94,11 +94,11 @@ def _transform_input(x: Tensor, corner: Pair, tiles: Pair, m: int, groups: int) 
     bottom, right = top + rows * m + 2 - x.shape[2], left + columns * m + 2 - x.shape[3]
     padded = F.pad(x, (-left, right, -top, bottom))  # negative sides cut off
     taken = padded.unfold(2, t, m).unfold(3, t, m).permute(4, 5, 1, 0, 2, 3)
-    found = _twice(MATRICES[m].input, x) @ taken.reshape(t * t, -1)
+    found = twice(MATRICES[m].input, x) @ taken.reshape(t * t, -1)
     return found.view(t * t, groups, x.shape[1] // groups, x.shape[0] * rows * columns)
 
 
-def _twice(matrix: Matrix, like: Tensor) -> Tensor:
+def twice(matrix: Matrix, like: Tensor) -> Tensor:
     """M ⊗ M."""
     one = torch.tensor(matrix, dtype=torch.float64)
     return torch.kron(one, one).to(like)

@@ -1,9 +1,9 @@
 """The transforms between images and tiles, compiled.
 
-Tiles are handled a strip of 64 at a time: gathered from one channel so that the same element of
-neighbouring tiles lies side by side, then transformed down and across, 16 tiles to an instruction,
-while they are in the first-level cache. The lines below are products with the constant matrices of
-`matrices`, written out so that zeros cost nothing and common sums are computed once.
+Neighbouring tiles of a row are transformed side by side, 16 to an instruction. Down the columns
+they need no sorting: lines of the image are added to one another as they lie in memory. Across the
+rows every m-th number belongs to the same place of its tile. What is sorted, and what is written
+to the tiles' 36 (or 16) places in memory, is in the first-level cache by then.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.ops._compiled import compiled
+from runner.ops._compiled import compiled, inlined
+from runner.ops._winograd import STRIP
+from runner.ops._winograd.vectors import LANES, copy
 
 Array = NDArray[Any]
 
-STRIP = 64
-"""Tiles transformed together. A constant, so that the compiler knows that lines don't overlap."""
+SIDE = 6
+"""Lines of LANES numbers set aside for each row of a tile's numbers; F(2×2) leaves some unused."""
+
+LINE = 4 * STRIP + LANES
+"""Numbers set aside for a line of an image: as long as a strip of tiles, and what hangs over."""
+
+STAGE = SIDE * SIDE * LANES
 
 Tiling = tuple[int, int, int, int, int, int, int, int]
 """Where tiles lie in images: the images' channels, height and width, the first channel that is
@@ -26,294 +33,311 @@ meant, rows and columns of tiles, and row and column where the first tile starts
 
 
 @compiled
-def to_products(
+def from_inputs(
     x: Array,
     tiling: Tiling,
     m: int,
     first: int,
     count: int,
-    found: Array,
-    pitch: int,
     start: int,
     stop: int,
+    found: Array,
+    pitch: int,
+    plane: int,
 ) -> None:
-    """Bᵀ d B for every tile d of (m + 2) × (m + 2) inputs, m apart.
+    """Bᵀ d B of tiles d of (m + 2) × (m + 2) inputs, m apart.
 
     Args:
         x: n × c × h × w, flat.
         tiling: of x.
         m: outputs of a tile along one axis, 2 or 4.
         first: the first tile.
-        count: how many.
-        found: (m + 2)² times channels × tiles, flat, filled.
-        pitch: how far these begin from one another.
-        start: of the strips to transform, counted channel by channel.
+        count: how many, at most STRIP.
+        start: the first channel, from the first that is meant.
         stop: their end.
+        found: filled; up to LANES numbers behind a channel's are overwritten with anything.
+        pitch: how far channels are apart in it.
+        plane: how far the numbers of a tile are apart in it.
     """
-    t = m + 2
-    gathered, across = np.zeros(t * t * STRIP, x.dtype), np.zeros(t * t * STRIP, x.dtype)
-    strips = -(-count // STRIP)
-    for part in range(start, stop):
-        channel, offset = part // strips, part % strips * STRIP
-        length = min(STRIP, count - offset)
-        # Sizes are written out so that the compiler unrolls their loops.
-        if m == 4:
-            _gather(x, tiling, channel, 6, 4, first + offset, length, gathered)
-            _input_4(gathered, across)
-            _input_4(across, gathered)
-        else:
-            _gather(x, tiling, channel, 4, 2, first + offset, length, gathered)
-            _input_2(gathered, across)
-            _input_2(across, gathered)
-        _put(gathered, found, channel * count + offset, pitch, length)
+    lines, sums, stage = _room(x)
+    for channel in range(start, stop):
+        done = 0
+        while done < count:
+            length = _gather(x, tiling, m, m + 2, first + done, count - done, channel, lines)
+            for group in range(-(-(m * length + 2) // LANES)):
+                line, total = lines[group * LANES :], sums[group * LANES :]
+                if m == 4:
+                    _input_4(line, LINE, 1, total, LINE)
+                else:
+                    _input_2(line, LINE, 1, total, LINE)
+            for group in range(-(-length // LANES)):
+                for i in range(m + 2):
+                    line, row = sums[i * LINE + group * m * LANES :], stage[i * SIDE * LANES :]
+                    if m == 4:
+                        _input_4(line, 1, 4, row, LANES)
+                    else:
+                        _input_2(line, 1, 2, row, LANES)
+                _put(stage, m + 2, found, channel * pitch + done + group * LANES, plane)
+            done += length
 
 
 @compiled
-def outputs_to_products(
+def from_gradients(
     grad: Array,
     tiling: Tiling,
     m: int,
     first: int,
     count: int,
-    found: Array,
-    pitch: int,
     start: int,
     stop: int,
+    found: Array,
+    pitch: int,
+    plane: int,
 ) -> None:
-    """A g Aᵀ for every tile g of m × m outputs: `from_products` transposed. As `to_products`."""
-    t = m + 2
-    gathered, across = np.zeros(t * t * STRIP, grad.dtype), np.zeros(t * t * STRIP, grad.dtype)
-    strips = -(-count // STRIP)
-    for part in range(start, stop):
-        channel, offset = part // strips, part % strips * STRIP
-        length = min(STRIP, count - offset)
-        if m == 4:
-            _gather(grad, tiling, channel, 4, 4, first + offset, length, gathered)
-            _spread_4(gathered, across, 4)
-            _spread_4(across, gathered, 6)
-        else:
-            _gather(grad, tiling, channel, 2, 2, first + offset, length, gathered)
-            _spread_2(gathered, across, 2)
-            _spread_2(across, gathered, 4)
-        _put(gathered, found, channel * count + offset, pitch, length)
+    """A g Aᵀ of tiles g of m × m outputs: `to_outputs` transposed. As `from_inputs`."""
+    lines, sums, stage = _room(grad)
+    for channel in range(start, stop):
+        done = 0
+        while done < count:
+            length = _gather(grad, tiling, m, m, first + done, count - done, channel, lines)
+            for group in range(-(-(m * length) // LANES)):
+                line, total = lines[group * LANES :], sums[group * LANES :]
+                if m == 4:
+                    _spread_4(line, LINE, 1, total, LINE)
+                else:
+                    _spread_2(line, LINE, 1, total, LINE)
+            for group in range(-(-length // LANES)):
+                for i in range(m + 2):
+                    line, row = sums[i * LINE + group * m * LANES :], stage[i * SIDE * LANES :]
+                    if m == 4:
+                        _spread_4(line, 1, 4, row, LANES)
+                    else:
+                        _spread_2(line, 1, 2, row, LANES)
+                _put(stage, m + 2, found, channel * pitch + done + group * LANES, plane)
+            done += length
 
 
 @compiled
-def from_products(
+def to_outputs(
     products: Array,
-    places: Array,
+    pitch: int,
+    plane: int,
     bias: Array,
     tiling: Tiling,
     m: int,
     first: int,
     count: int,
+    channels: int,
     y: Array,
-    start: int,
-    stop: int,
 ) -> None:
-    """Aᵀ p A, plus the bias, for every tile p of products.
+    """Aᵀ p A of tiles p, plus the bias, to where they belong.
 
     Args:
-        products: (m + 2)² times channels × tiles, flat.
-        places: where in `products` each of these begins.
+        products: what `from_inputs` writes, multiplied.
+        pitch: how far channels are apart in it.
+        plane: how far the numbers of a tile are apart in it.
         bias: of every channel of y.
         tiling: of y.
         m: outputs of a tile along one axis, 2 or 4.
         first: the first tile.
-        count: how many.
+        count: how many, at most STRIP.
+        channels: how many.
         y: n × c × oh × ow, flat, filled.
-        start: of the strips to transform, counted channel by channel.
-        stop: their end.
     """
-    t = m + 2
-    taken, across = np.zeros(t * t * STRIP, y.dtype), np.zeros(t * t * STRIP, y.dtype)
-    strips = -(-count // STRIP)
-    for part in range(start, stop):
-        channel, offset = part // strips, part % strips * STRIP
-        length = min(STRIP, count - offset)
-        for element in range(t * t):
-            at = places[element] + channel * count + offset
-            for s in range(length):
-                taken[element * STRIP + s] = products[at + s]
-        if m == 4:
-            _output_4(taken, across, 6)
-            _output_4(across, taken, 4)
-            _scatter(taken, tiling, channel, 4, first + offset, length, bias, y)
-        else:
-            _output_2(taken, across, 4)
-            _output_2(across, taken, 2)
-            _scatter(taken, tiling, channel, 2, first + offset, length, bias, y)
+    lines, sums, stage = _room(y)
+    for channel in range(channels):
+        done = 0
+        while done < count:
+            length = min(count - done, tiling[5] - (first + done) % tiling[5])
+            for group in range(-(-length // LANES)):
+                _take(products, channel * pitch + done + group * LANES, plane, m + 2, stage)
+                for j in range(m + 2):
+                    column, total = stage[j * LANES :], sums[j * LANES :]
+                    if m == 4:
+                        _output_4(column, SIDE * LANES, total, SIDE * LANES, 1)
+                    else:
+                        _output_2(column, SIDE * LANES, total, SIDE * LANES, 1)
+                for i in range(m):
+                    row, line = sums[i * SIDE * LANES :], lines[i * LINE + group * m * LANES :]
+                    if m == 4:
+                        _output_4(row, LANES, line, 1, 4)
+                    else:
+                        _output_2(row, LANES, line, 1, 2)
+            _lay(lines, tiling, m, first + done, length, channel, bias, y)
+            done += length
+
+
+@compiled
+def _room(like: Array) -> tuple[Array, Array, Array]:
+    """Lines as they lie in memory, their sums, and a group of tiles sorted."""
+    kind = like.dtype
+    return np.zeros(SIDE * LINE, kind), np.zeros(SIDE * LINE, kind), np.zeros(STAGE, kind)
 
 
 @compiled
 def _gather(
     x: Array,
     tiling: Tiling,
-    channel: int,
+    m: int,
     size: int,
-    step: int,
     first: int,
-    length: int,
-    found: Array,
-) -> None:
-    """Lay out tiles of size × size inputs, step apart, element by element; zeros outside x."""
-    channels, h, w, base, rows, columns, down, right = tiling
-    column, row = first % columns, first // columns % rows
-    plane = (first // (columns * rows) * channels + base + channel) * h * w
-    for s in range(length):
-        top, left = down + row * step, right + column * step
-        corner = plane + top * w + left
-        if top >= 0 and left >= 0 and top + size <= h and left + size <= w:
-            for i in range(size):
-                for j in range(size):
-                    found[(i * size + j) * STRIP + s] = x[corner + i * w + j]
-        else:
-            for i in range(size):
-                for j in range(size):
-                    inside = 0 <= top + i < h and 0 <= left + j < w
-                    value = x[corner + i * w + j] if inside else x.dtype.type(0)
-                    found[(i * size + j) * STRIP + s] = value
-        column += 1
-        if column == columns:
-            column, row = 0, row + 1
-            if row == rows:
-                row, plane = 0, plane + channels * h * w
-
-
-@compiled
-def _put(taken: Array, found: Array, at: int, pitch: int, length: int) -> None:
-    for element in range(len(taken) // STRIP):
-        for s in range(length):
-            found[element * pitch + at + s] = taken[element * STRIP + s]
-
-
-@compiled
-def _scatter(
-    taken: Array,
-    tiling: Tiling,
+    count: int,
     channel: int,
+    lines: Array,
+) -> int:
+    """Copy the lines that a row of tiles lies in, zeros outside x; how many tiles it has."""
+    channels, h, w, base, rows, columns, down, right = tiling
+    column, row, image = first % columns, first // columns % rows, first // columns // rows
+    length = min(count, columns - column)
+    left, width = right + column * m, m * length + size - m
+    start, stop = min(max(-left, 0), width), max(min(w - left, width), 0)
+    for i in range(size):
+        y = down + row * m + i
+        if 0 <= y < h and start < stop:
+            plane = (image * channels + base + channel) * h
+            line = lines[i * LINE : (i + 1) * LINE]
+            _copy(x, (plane + y) * w + left + start, line, start, stop - start)
+            for s in range(start):
+                line[s] = 0
+            for s in range(stop, width):
+                line[s] = 0
+        else:
+            for s in range(LINE):
+                lines[i * LINE + s] = 0
+    return length
+
+
+@compiled
+def _lay(
+    lines: Array,
+    tiling: Tiling,
     m: int,
     first: int,
     length: int,
+    channel: int,
     bias: Array,
     y: Array,
 ) -> None:
-    """Lay tiles of m × m outputs where they belong; what hangs over the end is dropped."""
+    """Copy lines to where a row of tiles belongs; what hangs over the end is dropped."""
     channels, h, w, base, rows, columns, _, _ = tiling
-    column, row = first % columns, first // columns % rows
-    plane = (first // (columns * rows) * channels + base + channel) * h * w
-    b = bias[base + channel]
-    for s in range(length):
-        top, left = row * m, column * m
-        corner = plane + top * w + left
-        if top + m <= h and left + m <= w:
-            for i in range(m):
-                for j in range(m):
-                    y[corner + i * w + j] = taken[(i * m + j) * STRIP + s] + b
-        else:
-            for i in range(min(m, h - top)):
-                for j in range(min(m, w - left)):
-                    y[corner + i * w + j] = taken[(i * m + j) * STRIP + s] + b
-        column += 1
-        if column == columns:
-            column, row = 0, row + 1
-            if row == rows:
-                row, plane = 0, plane + channels * h * w
+    column, row, image = first % columns, first // columns % rows, first // columns // rows
+    b, plane = bias[base + channel], (image * channels + base + channel) * h
+    width = min(m * length, w - column * m)
+    for i in range(min(m, h - row * m)):
+        line = lines[i * LINE : (i + 1) * LINE]
+        for s in range(LINE):
+            line[s] += b
+        _copy(line, 0, y, (plane + row * m + i) * w + column * m, width)
 
 
-# Lines -------------------------------------------------------------------------------------------
-#
-# Each multiplies every column of the tiles by its matrix and lays it down as a row: two in a row
-# transform down and across, and leave the tiles the right way up.
+@inlined
+def _put(stage: Array, t: int, found: Array, at: int, pitch: int) -> None:
+    for i in range(t):
+        for j in range(t):
+            copy(stage, (i * SIDE + j) * LANES, found, at + (i * t + j) * pitch)
 
 
-@compiled
-def _input_4(source: Array, target: Array) -> None:
+@inlined
+def _take(products: Array, at: int, pitch: int, t: int, stage: Array) -> None:
+    for i in range(t):
+        for j in range(t):
+            copy(products, at + (i * t + j) * pitch, stage, (i * SIDE + j) * LANES)
+
+
+@inlined
+def _copy(source: Array, at: int, target: Array, to: int, length: int) -> None:
+    """Copy numbers LANES at a time, the last time some that were copied already."""
+    if length < LANES:
+        for s in range(length):
+            target[to + s] = source[at + s]
+        return
+    for s in range(0, length - LANES, LANES):
+        copy(source, at + s, target, to + s)
+    copy(source, at + length - LANES, target, to + length - LANES)
+
+
+# Products with the matrices, written out so that zeros cost nothing and common sums are computed
+# once. The numbers of a tile lie `pitch` apart, those of neighbouring tiles `step` apart.
+
+
+@inlined
+def _input_4(source: Array, pitch: int, step: int, target: Array, to: int) -> None:
     """Bᵀ of F(4, 3)."""
     kind = source.dtype.type  # a plain 4 would widen float32
     two, four, five = kind(2), kind(4), kind(5)
-    for k in range(6):
-        for s in range(STRIP):
-            d0, d1 = source[k * STRIP + s], source[(6 + k) * STRIP + s]
-            d2, d3 = source[(12 + k) * STRIP + s], source[(18 + k) * STRIP + s]
-            d4, d5 = source[(24 + k) * STRIP + s], source[(30 + k) * STRIP + s]
-            even, odd = d4 - four * d2, d3 - four * d1
-            near, far = d4 - d2, two * (d3 - d1)
-            target[(6 * k) * STRIP + s] = four * d0 - five * d2 + d4
-            target[(6 * k + 1) * STRIP + s] = even + odd
-            target[(6 * k + 2) * STRIP + s] = even - odd
-            target[(6 * k + 3) * STRIP + s] = near + far
-            target[(6 * k + 4) * STRIP + s] = near - far
-            target[(6 * k + 5) * STRIP + s] = four * d1 - five * d3 + d5
+    for s in range(LANES):
+        d0, d1, d2 = source[step * s], source[pitch + step * s], source[2 * pitch + step * s]
+        d3, d4 = source[3 * pitch + step * s], source[4 * pitch + step * s]
+        d5 = source[5 * pitch + step * s]
+        even, odd, near, far = d4 - four * d2, d3 - four * d1, d4 - d2, two * (d3 - d1)
+        target[s] = four * d0 - five * d2 + d4
+        target[to + s] = even + odd
+        target[2 * to + s] = even - odd
+        target[3 * to + s] = near + far
+        target[4 * to + s] = near - far
+        target[5 * to + s] = four * d1 - five * d3 + d5
 
 
-@compiled
-def _output_4(source: Array, target: Array, columns: int) -> None:
+@inlined
+def _output_4(source: Array, pitch: int, target: Array, to: int, step: int) -> None:
     """Aᵀ of F(4, 3)."""
     kind = source.dtype.type
     two, four, eight = kind(2), kind(4), kind(8)
-    for k in range(columns):
-        for s in range(STRIP):
-            p0, p1 = source[k * STRIP + s], source[(columns + k) * STRIP + s]
-            p2, p3 = source[(2 * columns + k) * STRIP + s], source[(3 * columns + k) * STRIP + s]
-            p4, p5 = source[(4 * columns + k) * STRIP + s], source[(5 * columns + k) * STRIP + s]
-            sum1, difference1, sum2, difference2 = p1 + p2, p1 - p2, p3 + p4, p3 - p4
-            target[(4 * k) * STRIP + s] = p0 + sum1 + sum2
-            target[(4 * k + 1) * STRIP + s] = difference1 + two * difference2
-            target[(4 * k + 2) * STRIP + s] = sum1 + four * sum2
-            target[(4 * k + 3) * STRIP + s] = difference1 + eight * difference2 + p5
+    for s in range(LANES):
+        p0, p1, p2 = source[s], source[pitch + s], source[2 * pitch + s]
+        p3, p4, p5 = source[3 * pitch + s], source[4 * pitch + s], source[5 * pitch + s]
+        sum1, difference1, sum2, difference2 = p1 + p2, p1 - p2, p3 + p4, p3 - p4
+        target[step * s] = p0 + sum1 + sum2
+        target[to + step * s] = difference1 + two * difference2
+        target[2 * to + step * s] = sum1 + four * sum2
+        target[3 * to + step * s] = difference1 + eight * difference2 + p5
 
 
-@compiled
-def _spread_4(source: Array, target: Array, columns: int) -> None:
+@inlined
+def _spread_4(source: Array, pitch: int, step: int, target: Array, to: int) -> None:
     """A of F(4, 3)."""
     kind = source.dtype.type
     two, four, eight = kind(2), kind(4), kind(8)
-    for k in range(columns):
-        for s in range(STRIP):
-            g0, g1 = source[k * STRIP + s], source[(columns + k) * STRIP + s]
-            g2, g3 = source[(2 * columns + k) * STRIP + s], source[(3 * columns + k) * STRIP + s]
-            even1, odd1 = g0 + g2, g1 + g3
-            even2, odd2 = g0 + four * g2, two * g1 + eight * g3
-            target[(6 * k) * STRIP + s] = g0
-            target[(6 * k + 1) * STRIP + s] = even1 + odd1
-            target[(6 * k + 2) * STRIP + s] = even1 - odd1
-            target[(6 * k + 3) * STRIP + s] = even2 + odd2
-            target[(6 * k + 4) * STRIP + s] = even2 - odd2
-            target[(6 * k + 5) * STRIP + s] = g3
+    for s in range(LANES):
+        g0, g1 = source[step * s], source[pitch + step * s]
+        g2, g3 = source[2 * pitch + step * s], source[3 * pitch + step * s]
+        even1, odd1, even2, odd2 = g0 + g2, g1 + g3, g0 + four * g2, two * g1 + eight * g3
+        target[s] = g0
+        target[to + s] = even1 + odd1
+        target[2 * to + s] = even1 - odd1
+        target[3 * to + s] = even2 + odd2
+        target[4 * to + s] = even2 - odd2
+        target[5 * to + s] = g3
 
 
-@compiled
-def _input_2(source: Array, target: Array) -> None:
+@inlined
+def _input_2(source: Array, pitch: int, step: int, target: Array, to: int) -> None:
     """Bᵀ of F(2, 3)."""
-    for k in range(4):
-        for s in range(STRIP):
-            d0, d1 = source[k * STRIP + s], source[(4 + k) * STRIP + s]
-            d2, d3 = source[(8 + k) * STRIP + s], source[(12 + k) * STRIP + s]
-            target[(4 * k) * STRIP + s] = d0 - d2
-            target[(4 * k + 1) * STRIP + s] = d1 + d2
-            target[(4 * k + 2) * STRIP + s] = d2 - d1
-            target[(4 * k + 3) * STRIP + s] = d1 - d3
+    for s in range(LANES):
+        d0, d1 = source[step * s], source[pitch + step * s]
+        d2, d3 = source[2 * pitch + step * s], source[3 * pitch + step * s]
+        target[s] = d0 - d2
+        target[to + s] = d1 + d2
+        target[2 * to + s] = d2 - d1
+        target[3 * to + s] = d1 - d3
 
 
-@compiled
-def _output_2(source: Array, target: Array, columns: int) -> None:
+@inlined
+def _output_2(source: Array, pitch: int, target: Array, to: int, step: int) -> None:
     """Aᵀ of F(2, 3)."""
-    for k in range(columns):
-        for s in range(STRIP):
-            p0, p1 = source[k * STRIP + s], source[(columns + k) * STRIP + s]
-            p2, p3 = source[(2 * columns + k) * STRIP + s], source[(3 * columns + k) * STRIP + s]
-            target[(2 * k) * STRIP + s] = p0 + p1 + p2
-            target[(2 * k + 1) * STRIP + s] = p1 - p2 - p3
+    for s in range(LANES):
+        p0, p1 = source[s], source[pitch + s]
+        p2, p3 = source[2 * pitch + s], source[3 * pitch + s]
+        target[step * s] = p0 + p1 + p2
+        target[to + step * s] = p1 - p2 - p3
 
 
-@compiled
-def _spread_2(source: Array, target: Array, columns: int) -> None:
+@inlined
+def _spread_2(source: Array, pitch: int, step: int, target: Array, to: int) -> None:
     """A of F(2, 3)."""
-    for k in range(columns):
-        for s in range(STRIP):
-            g0, g1 = source[k * STRIP + s], source[(columns + k) * STRIP + s]
-            target[(4 * k) * STRIP + s] = g0
-            target[(4 * k + 1) * STRIP + s] = g0 + g1
-            target[(4 * k + 2) * STRIP + s] = g0 - g1
-            target[(4 * k + 3) * STRIP + s] = -g1
+    for s in range(LANES):
+        g0, g1 = source[step * s], source[pitch + step * s]
+        target[s] = g0
+        target[to + s] = g0 + g1
+        target[2 * to + s] = g0 - g1
+        target[3 * to + s] = -g1
