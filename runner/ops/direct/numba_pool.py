@@ -21,6 +21,9 @@ from runner.ops._compiled import array, share
 from runner.ops.direct import numba_pool_gradients as gradients
 from runner.ops.direct import numba_pool_kernels as kernels
 
+VECTORISED = ((2, 2), (2, 3), (1, 3))
+"""Steps and widths of windows across a row for which the places of extremes have own loops."""
+
 
 class Windows(NamedTuple):
     """The windows of a geometry on an input.
@@ -84,9 +87,13 @@ def forward_with_indices(x: Tensor, mode: str, geometry: PoolGeometry) -> tuple[
     windows, source = _windows(geometry, (x.shape[2], x.shape[3])), _planes(x)
     y = np.empty((len(source), *windows.size), source.dtype)
     found = np.empty(y.shape, np.uint8 if windows.offsets.size else np.int64)
-    line = (source, y, found, *windows[:4], _sign(source, mode))
-    kind = windows.grid[1:] if windows.grid[1:] in ((2, 2), (2, 3), (1, 3)) else (0, 0)
-    _by_rows(kernels.places(*kind), y, source, *line)
+    (rows, columns, grid, distance), sign = windows[:4], _sign(source, mode)
+    if grid[1:] in VECTORISED:
+        line = (source, y, found, rows, columns, grid, distance, sign)
+        _by_rows(kernels.places(*grid[1:]), y, source, *line)
+    else:
+        _by_rows(kernels.extremes, y, source, source, y, rows, columns, grid, sign)
+        _by_rows(kernels.find, y, source, source, y, found, rows, columns, distance)
     return _channels(y, x), _channels(found, x)
 
 
@@ -106,9 +113,12 @@ def input_gradient(
     found = np.empty((len(source), *size), source.dtype)
     if indices is None:
         _by_rows(gradients.spread, found, found, source, found, *windows[:3])
+    elif windows.grid[1:] == (2, 2) and windows.offsets.size:
+        pairs = (source, _planes(indices), found, windows.rows, windows.grid[0])
+        _by_rows(gradients.scatter_pairs, found, found, *pairs)
     else:
-        line = (source, _planes(indices), found, *windows[:2], windows.offsets)
-        _by_rows(gradients.scatter, found, found, *line)
+        scattered = (source, _planes(indices), found, *windows[:2], windows.offsets)
+        _by_rows(gradients.scatter, found, found, *scattered)
     return _channels(found, grad)
 
 

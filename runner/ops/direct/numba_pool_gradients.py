@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from runner.ops._compiled import compiled, inlined
+from runner.ops.direct.numba_pool_kernels import copy, whole_vectors
 
 
 @compiled
@@ -35,6 +36,54 @@ def scatter(
                     flat[to] += grad[plane, i, j]
         flat[clean * w : last * w] = 0
         start += last - first
+
+
+@compiled
+def scatter_pairs(
+    grad: Any, at: Any, found: Any, rows: Any, before: int, start: int, stop: int
+) -> None:
+    """As `scatter`, for windows of two columns, two apart, from `before` the first column on.
+
+    Each input asks the one window across that it is in, which vectorises. Where windows overlap
+    across, that was not found to be faster.
+    """
+    h, w = found.shape[1:]
+    n = whole_vectors(grad.shape[2])
+    line = np.zeros(max(before + w, 2 * n), grad.dtype)
+    middle = line[before : before + w]
+    # What is handed back from behind the last window is nothing.
+    given, places = np.zeros(n, grad.dtype), np.zeros(n, at.dtype)
+    while start < stop:
+        plane, first = start // h, start % h
+        last = min(first + stop - start, h)
+        clean = first
+        for i in range(grad.shape[1]):
+            if rows[i, 1] <= first or rows[i, 0] >= last:
+                continue
+            copy(grad[plane, i], given)
+            copy(at[plane, i], places)
+            top, bottom = max(rows[i, 0], first), min(rows[i, 1], last)
+            found[plane, clean:top] = 0
+            for r in range(top, bottom):
+                _hand_back(given, places, 2 * (r - rows[i, 3]), line)
+                row = found[plane, r]
+                if r < clean:
+                    for c in range(w):
+                        row[c] += middle[c]
+                else:
+                    copy(middle, row)
+            clean = max(clean, bottom)
+        found[plane, clean:last] = 0
+        start += last - first
+
+
+@inlined
+def _hand_back(given: Any, at: Any, place: int, line: Any) -> None:
+    left, right, none = at.dtype.type(place), at.dtype.type(place + 1), given.dtype.type(0)
+    for j in range(given.shape[0]):
+        v, p = given[j], at[j]
+        line[2 * j] = v if p == left else none
+        line[2 * j + 1] = v if p == right else none
 
 
 @compiled

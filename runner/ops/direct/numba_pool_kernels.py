@@ -26,6 +26,19 @@ import numpy as np
 from runner.ops._compiled import compiled, inlined
 
 
+@inlined
+def whole_vectors(n: int) -> int:
+    """At least n numbers, in whole vectors: what is left over would be computed one by one."""
+    return (n + 15) // 16 * 16
+
+
+@inlined
+def copy(row: Any, to: Any) -> None:
+    """The numbers that there is room for."""
+    for c in range(min(row.shape[0], to.shape[0])):
+        to[c] = row[c]
+
+
 @compiled
 def extremes(
     x: Any, y: Any, rows: Any, columns: Any, grid: Any, sign: Any, start: int, stop: int
@@ -153,10 +166,12 @@ def _sum_across(line: Any, step: int, width: int, y: Any) -> None:
 def places(step: int, width: int) -> Callable[..., None]:
     """The loops that find the largest numbers, and where they are: the first, or the first NaN.
 
+    Compiled for each kind of window: together in one function, loops written for different windows
+    keep each other from vectorising.
+
     Args:
-        step: of the windows across a row, where they are compiled for one; together in one
-            function, the loops written for different windows keep each other from vectorising.
-        width: likewise; both are 0 for windows of any kind.
+        step: of the windows across a row, and
+        width: of them; 2 and 2, 2 and 3, or 1 and 3.
 
     Returns:
         A function of x, y and the places (written), `rows`, `columns`, `grid`, the distance by
@@ -170,41 +185,59 @@ def places(step: int, width: int) -> Callable[..., None]:
         sign: Any, start: int, stop: int,
     ) -> None:  # fmt: skip
         (oh, ow), w = y.shape[1:], x.shape[2]
-        before, by, across = grid
-        # Whole vectors: what is left over would be computed one by one.
-        n = (ow + 15) // 16 * 16
-        line = np.full(max(before + w, n * by + across), -np.inf, x.dtype)
+        before = grid[0]
+        n = whole_vectors(ow)
+        line = np.full(max(before + w, n * step + width), -np.inf, x.dtype)
         even, odd = np.empty(n + 1, x.dtype), np.empty(n, x.dtype)
         best, at = np.empty(n, x.dtype), np.empty(n, found.dtype)
-        # Windows from `first` to `last` are not cut off; for the others, padding might win.
-        first, last = 0, 0
-        if by:
-            first = min((before + by - 1) // by, ow)
-            last = max(min((w + before - across) // by + 1, ow), first)
+        # Windows from `first` to `last` are not cut off. In the others all numbers may be −∞, and
+        # padding the first of them.
+        first = min((before + step - 1) // step, ow)
+        last = max(min((w + before - width) // step + 1, ow), first)
         for row in range(start, stop):
             plane, i = row // oh, row % oh
-            if first < last:
-                # Where all numbers are −∞, none beats this, and the first place stays.
-                _begin(best, at, (rows[i, 0] - rows[i, 3]) * distance)
-                for r in range(rows[i, 0], rows[i, 1]):
-                    place = (r - rows[i, 3]) * distance
-                    _copy(x[plane, r], sign, line[before : before + w])
-                    if step == 2 and width == 2:
-                        _search_two(line, place, best, at)
-                    elif step == 2 and width == 3:
-                        _split(line, even, odd)
-                        _search_three(even, odd, even[1:], place, best, at)
-                    elif step == 1 and width == 3:
-                        _search_three(line, line[1:], line[2:], place, best, at)
-                    else:
-                        _search_any(line, by, across, place, best, at)
-                _keep(best, at, sign, y[plane, i], found[plane, i])
+            # Where all numbers are −∞, none beats this, and the first place stays.
+            _begin(best, at, (rows[i, 0] - rows[i, 3]) * distance)
+            for r in range(rows[i, 0], rows[i, 1]):
+                place = (r - rows[i, 3]) * distance
+                _copy(x[plane, r], sign, line[before : before + w])
+                if step == 2 and width == 2:
+                    _search_two(line, place, best, at)
+                elif step == 2 and width == 3:
+                    _split(line, even, odd)
+                    _search_three(even, odd, even[1:], place, best, at)
+                else:
+                    _search_three(line, line[1:], line[2:], place, best, at)
+            _keep(best, at, sign, y[plane, i], found[plane, i])
             for j in range(ow):
                 if j < first or j >= last:
-                    most, place = _search_one(x[plane], rows[i], columns[j], distance, sign)
-                    y[plane, i, j], found[plane, i, j] = most, place
+                    most = y[plane, i, j]
+                    found[plane, i, j] = _place(x[plane], rows[i], columns[j], distance, most)
 
     return search
+
+
+@compiled
+def find(
+    x: Any, y: Any, found: Any, rows: Any, columns: Any, distance: int, start: int, stop: int
+) -> None:
+    """The first places of extremes that are known, in windows of any kind."""
+    oh, ow = y.shape[1:]
+    for row in range(start, stop):
+        plane, i = row // oh, row % oh
+        for j in range(ow):
+            most = y[plane, i, j]
+            found[plane, i, j] = _place(x[plane], rows[i], columns[j], distance, most)
+
+
+@inlined
+def _place(x: Any, row: Any, column: Any, distance: int, most: Any) -> Any:
+    for r in range(row[0], row[1]):
+        for c in range(column[0], column[1]):
+            v = x[r, c]
+            if v == most or (v != v and most != most):
+                return (r - row[3]) * distance + c - column[3]
+    return 0
 
 
 @inlined
@@ -230,17 +263,6 @@ def _keep(best: Any, at: Any, sign: Any, y: Any, found: Any) -> None:
 
 
 @inlined
-def _search_one(x: Any, row: Any, column: Any, distance: int, sign: Any) -> tuple[Any, Any]:
-    best, down, across = sign * x[row[0], column[0]], row[0], column[0]
-    for r in range(row[0], row[1]):
-        for c in range(column[0], column[1]):
-            v = sign * x[r, c]
-            if _beats(v, best):
-                best, down, across = v, r, c
-    return sign * best, (down - row[3]) * distance + across - column[3]
-
-
-@inlined
 def _beats(v: Any, best: Any) -> Any:
     # False for equal numbers, and if a NaN has been found; true for the first NaN.
     return (not v <= best) & (best == best)
@@ -253,14 +275,6 @@ def _split(line: Any, even: Any, odd: Any) -> None:
     for j in range(n):
         even[j], odd[j] = line[2 * j], line[2 * j + 1]
     even[n] = line[2 * n]
-
-
-@inlined
-def _search_any(line: Any, step: int, width: int, place: int, best: Any, at: Any) -> None:
-    for j in range(best.shape[0]):
-        for c in range(width):
-            if _beats(line[j * step + c], best[j]):
-                best[j], at[j] = line[j * step + c], place + c
 
 
 @inlined
