@@ -44,8 +44,8 @@ def multiply(
     """
     rows, depth, columns = sizes
     width = 2 * BYTES // c.itemsize
-    for i in range(0, rows, ROWS):
-        for j in range(0, columns, width):
+    for j in range(0, columns, width):  # two vectors' columns of B stay in the first-level cache
+        for i in range(0, rows, ROWS):
             above = a[i // ROWS * panel :]
             add_block(above, row, step, b[j:], pitch, c[i * to + j :], to, depth, add)
 

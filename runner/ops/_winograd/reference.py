@@ -1,6 +1,6 @@
 """Minimal filtering as it is written on paper, in a few lines of torch.
 
-Every transform is one matrix: vec(M d Mᵀ) = (M ⊗ M) vec(d). `blocks` computes the same, faster, and
+Every transform is one matrix: vec(M d Mᵀ) = (M ⊗ M) vec(d). `strips` computes the same, faster, and
 shares the kernels' transforms; tests hold the two together.
 """
 
@@ -84,8 +84,8 @@ def transform_kernels(weight: Tensor, m: int) -> Tensor:
 
 def transform_back(products: Tensor, m: int) -> Tensor:
     """Gᵀ p G, the kernels' transform transposed: c_out × c_in × 3 × 3, from t² × c_out × c_in."""
-    found = products.flatten(1).T @ twice(MATRICES[m].kernel, products)
-    return found.view(*products.shape[1:], 3, 3)
+    found = twice(MATRICES[m].kernel, products).T @ products.flatten(1)
+    return found.T.contiguous().view(*products.shape[1:], 3, 3)
 
 
 def _transform_input(x: Tensor, corner: Pair, tiles: Pair, m: int, groups: int) -> Tensor:
@@ -99,6 +99,6 @@ def _transform_input(x: Tensor, corner: Pair, tiles: Pair, m: int, groups: int) 
 
 
 def twice(matrix: Matrix, like: Tensor) -> Tensor:
-    """M ⊗ M."""
+    """M ⊗ M, of the type of another."""
     one = torch.tensor(matrix, dtype=torch.float64)
     return torch.kron(one, one).to(like)

@@ -3,7 +3,7 @@
 For each of the t² numbers of a tile, all channels of a strip of tiles are one matrix product:
 c_out × c_in times c_in × tiles. A strip is transformed, multiplied and transformed back before the
 next one, so that what lies between is never far from the processor; every thread works on strips
-of its own. In memory a strip is t² × channels × tiles.
+of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from runner.ops._winograd.tiles import Array, Tiling, from_gradients, from_input
 from runner.ops._winograd.vectors import LANES, ROWS
 
 PITCH = BLOCK + LANES
-"""How far channels of a block are apart: threads write some numbers too many."""
+"""How far channels of a block are apart; powers of two would fall on one another in the cache."""
 
 PRODUCT, TRANSFORM = 1.3e-5, 0.025
 """Microseconds that a multiply-add and a tile's transform take, about."""
@@ -83,21 +83,21 @@ def _correlate(
 ) -> None:
     """Correlate with one group's kernels, for parts `start` to `stop` of PAD tiles each."""
     t, c_pad = m + 2, -(-c_out // PAD) * PAD
-    pitch, to = c_in * STRIP + LANES, c_pad * STRIP + LANES
-    inputs, outputs = np.zeros(t * t * pitch, x.dtype), np.zeros(t * t * to, x.dtype)
+    # Next to every channel's PAD tiles are the next channel's: the products go through them so.
+    before, after = (PAD, PAD * c_in, STRIP * c_in), (PAD, PAD * c_pad, STRIP * c_pad)
+    inputs, outputs = np.zeros(t * t * before[2], x.dtype), np.zeros(t * t * after[2], x.dtype)
     end = min(stop * PAD, count)
     for first in range(start * PAD, end, STRIP):
         tiles = min(STRIP, end - first)
-        from_inputs(x, taken, m, first, tiles, 0, c_in, inputs, STRIP, pitch)
-        sizes = (c_pad, c_in, -(-tiles // PAD) * PAD)
+        from_inputs(x, taken, m, first, tiles, 0, c_in, inputs, before)
         for i in range(t * t):
-            matrix, right, result = (
-                kernels[i * c_pad * c_in :],
-                inputs[i * pitch :],
-                outputs[i * to :],
-            )
-            multiply(matrix, 1, ROWS, c_in * ROWS, right, STRIP, result, STRIP, sizes, False)
-        to_outputs(outputs, STRIP, to, bias, laid, m, first, tiles, c_out, y)
+            matrix = kernels[i * c_pad * c_in :]
+            for part in range(-(-tiles // PAD)):
+                right = inputs[i * before[2] + part * before[1] :]
+                result = outputs[i * after[2] + part * after[1] :]
+                sizes = (c_pad, c_in, PAD)
+                multiply(matrix, 1, ROWS, c_in * ROWS, right, PAD, result, PAD, sizes, False)
+        to_outputs(outputs, after, bias, laid, m, first, tiles, c_out, y)
 
 
 def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) -> Tensor:
@@ -137,10 +137,10 @@ def _from_inputs(
     stop: int,
 ) -> None:
     """Transform channels `start` to `stop` of a block of tiles."""
-    pitch = len(found) // (m + 2) ** 2
+    layout = (PITCH, PAD, len(found) // (m + 2) ** 2)
     for done in range(0, count, STRIP):
         tiles = min(STRIP, count - done)
-        from_inputs(x, taken, m, first + done, tiles, start, stop, found[done:], PITCH, pitch)
+        from_inputs(x, taken, m, first + done, tiles, start, stop, found[done:], layout)
 
 
 @compiled
@@ -155,10 +155,10 @@ def _from_gradients(
     stop: int,
 ) -> None:
     """Transform channels `start` to `stop` of a block of tiles of the output's gradient."""
-    pitch = len(found) // (m + 2) ** 2
+    layout = (PITCH, PAD, len(found) // (m + 2) ** 2)
     for done in range(0, count, STRIP):
         tiles = min(STRIP, count - done)
-        from_gradients(grad, given, m, first + done, tiles, start, stop, found[done:], PITCH, pitch)
+        from_gradients(grad, given, m, first + done, tiles, start, stop, found[done:], layout)
 
 
 @compiled

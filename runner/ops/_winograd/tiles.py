@@ -14,22 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runner.ops._compiled import compiled, inlined
-from runner.ops._winograd import STRIP
+from runner.ops._winograd import PAD, STRIP
 from runner.ops._winograd.vectors import LANES, copy
 
 Array = NDArray[Any]
 
-SIDE = 6
-"""Lines of LANES numbers set aside for each row of a tile's numbers; F(2×2) leaves some unused."""
-
 LINE = 4 * STRIP + LANES
 """Numbers set aside for a line of an image: as long as a strip of tiles, and what hangs over."""
 
-STAGE = SIDE * SIDE * LANES
+PLACE = STRIP + LANES
+"""Numbers set aside for one place in all tiles of a strip."""
+
+SIDE = 6 * PLACE
+"""Numbers set aside for a row of places; F(2×2) leaves some unused."""
 
 Tiling = tuple[int, int, int, int, int, int, int, int]
 """Where tiles lie in images: the images' channels, height and width, the first channel that is
 meant, rows and columns of tiles, and row and column where the first tile starts."""
+
+Layout = tuple[int, int, int]
+"""How far transformed channels, every PAD tiles, and the places in a tile are apart in memory."""
 
 
 @compiled
@@ -42,8 +46,7 @@ def from_inputs(
     start: int,
     stop: int,
     found: Array,
-    pitch: int,
-    plane: int,
+    layout: Layout,
 ) -> None:
     """Bᵀ d B of tiles d of (m + 2) × (m + 2) inputs, m apart.
 
@@ -55,9 +58,8 @@ def from_inputs(
         count: how many, at most STRIP.
         start: the first channel, from the first that is meant.
         stop: their end.
-        found: filled; up to LANES numbers behind a channel's are overwritten with anything.
-        pitch: how far channels are apart in it.
-        plane: how far the numbers of a tile are apart in it.
+        found: filled, with anything where a multiple of LANES isn't full.
+        layout: of it.
     """
     lines, sums, stage = _room(x)
     for channel in range(start, stop):
@@ -72,13 +74,14 @@ def from_inputs(
                     _input_2(line, LINE, 1, total, LINE)
             for group in range(-(-length // LANES)):
                 for i in range(m + 2):
-                    line, row = sums[i * LINE + group * m * LANES :], stage[i * SIDE * LANES :]
+                    line = sums[i * LINE + group * m * LANES :]
+                    row = stage[i * SIDE + done + group * LANES :]
                     if m == 4:
-                        _input_4(line, 1, 4, row, LANES)
+                        _input_4(line, 1, 4, row, PLACE)
                     else:
-                        _input_2(line, 1, 2, row, LANES)
-                _put(stage, m + 2, found, channel * pitch + done + group * LANES, plane)
+                        _input_2(line, 1, 2, row, PLACE)
             done += length
+        _put(stage, m + 2, count, found, channel * layout[0], layout)
 
 
 @compiled
@@ -91,8 +94,7 @@ def from_gradients(
     start: int,
     stop: int,
     found: Array,
-    pitch: int,
-    plane: int,
+    layout: Layout,
 ) -> None:
     """A g Aᵀ of tiles g of m × m outputs: `to_outputs` transposed. As `from_inputs`."""
     lines, sums, stage = _room(grad)
@@ -108,20 +110,20 @@ def from_gradients(
                     _spread_2(line, LINE, 1, total, LINE)
             for group in range(-(-length // LANES)):
                 for i in range(m + 2):
-                    line, row = sums[i * LINE + group * m * LANES :], stage[i * SIDE * LANES :]
+                    line = sums[i * LINE + group * m * LANES :]
+                    row = stage[i * SIDE + done + group * LANES :]
                     if m == 4:
-                        _spread_4(line, 1, 4, row, LANES)
+                        _spread_4(line, 1, 4, row, PLACE)
                     else:
-                        _spread_2(line, 1, 2, row, LANES)
-                _put(stage, m + 2, found, channel * pitch + done + group * LANES, plane)
+                        _spread_2(line, 1, 2, row, PLACE)
             done += length
+        _put(stage, m + 2, count, found, channel * layout[0], layout)
 
 
 @compiled
 def to_outputs(
     products: Array,
-    pitch: int,
-    plane: int,
+    layout: Layout,
     bias: Array,
     tiling: Tiling,
     m: int,
@@ -133,9 +135,8 @@ def to_outputs(
     """Aᵀ p A of tiles p, plus the bias, to where they belong.
 
     Args:
-        products: what `from_inputs` writes, multiplied.
-        pitch: how far channels are apart in it.
-        plane: how far the numbers of a tile are apart in it.
+        products: of such numbers as `from_inputs` writes.
+        layout: of them.
         bias: of every channel of y.
         tiling: of y.
         m: outputs of a tile along one axis, 2 or 4.
@@ -146,19 +147,19 @@ def to_outputs(
     """
     lines, sums, stage = _room(y)
     for channel in range(channels):
+        _take(products, channel * layout[0], layout, m + 2, count, stage)
         done = 0
         while done < count:
             length = min(count - done, tiling[5] - (first + done) % tiling[5])
             for group in range(-(-length // LANES)):
-                _take(products, channel * pitch + done + group * LANES, plane, m + 2, stage)
                 for j in range(m + 2):
-                    column, total = stage[j * LANES :], sums[j * LANES :]
+                    column = stage[j * PLACE + done + group * LANES :]
                     if m == 4:
-                        _output_4(column, SIDE * LANES, total, SIDE * LANES, 1)
+                        _output_4(column, SIDE, sums[j * LANES :], 6 * LANES, 1)
                     else:
-                        _output_2(column, SIDE * LANES, total, SIDE * LANES, 1)
+                        _output_2(column, SIDE, sums[j * LANES :], 6 * LANES, 1)
                 for i in range(m):
-                    row, line = sums[i * SIDE * LANES :], lines[i * LINE + group * m * LANES :]
+                    row, line = sums[i * 6 * LANES :], lines[i * LINE + group * m * LANES :]
                     if m == 4:
                         _output_4(row, LANES, line, 1, 4)
                     else:
@@ -169,9 +170,9 @@ def to_outputs(
 
 @compiled
 def _room(like: Array) -> tuple[Array, Array, Array]:
-    """Lines as they lie in memory, their sums, and a group of tiles sorted."""
+    """Lines as they lie in memory, their sums, and the tiles of a strip sorted."""
     kind = like.dtype
-    return np.zeros(SIDE * LINE, kind), np.zeros(SIDE * LINE, kind), np.zeros(STAGE, kind)
+    return np.zeros(6 * LINE, kind), np.zeros(6 * LINE, kind), np.zeros(6 * SIDE, kind)
 
 
 @compiled
@@ -231,17 +232,23 @@ def _lay(
 
 
 @inlined
-def _put(stage: Array, t: int, found: Array, at: int, pitch: int) -> None:
+def _put(stage: Array, t: int, count: int, found: Array, at: int, layout: Layout) -> None:
+    _, part, place = layout
     for i in range(t):
         for j in range(t):
-            copy(stage, (i * SIDE + j) * LANES, found, at + (i * t + j) * pitch)
+            for s in range(0, count, LANES):
+                to = at + (i * t + j) * place + s // PAD * part + s % PAD
+                copy(stage, i * SIDE + j * PLACE + s, found, to)
 
 
 @inlined
-def _take(products: Array, at: int, pitch: int, t: int, stage: Array) -> None:
+def _take(products: Array, at: int, layout: Layout, t: int, count: int, stage: Array) -> None:
+    _, part, place = layout
     for i in range(t):
         for j in range(t):
-            copy(products, at + (i * t + j) * pitch, stage, (i * SIDE + j) * LANES)
+            for s in range(0, count, LANES):
+                source = at + (i * t + j) * place + s // PAD * part + s % PAD
+                copy(products, source, stage, i * SIDE + j * PLACE + s)
 
 
 @inlined
