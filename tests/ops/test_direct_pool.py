@@ -20,6 +20,8 @@ CASES = [
     PoolCase("halves", (2, 3, 9, 37), PoolGeometry((2, 2), (2, 2))),
     PoolCase("halves_ceil", (2, 2, 9, 37), PoolGeometry((2, 2), (2, 2), ceil_mode=True)),
     PoolCase("halves_padded", (1, 2, 9, 70), PoolGeometry((2, 2), (2, 2), (1, 0, 1, 0))),
+    PoolCase("pairs_overlapping_down", (1, 2, 9, 37), PoolGeometry((3, 2), (1, 2), (1, 1, 0, 1))),
+    PoolCase("pairs_beyond_a_byte", (1, 2, 135, 20), PoolGeometry((130, 2), (3, 2))),
     PoolCase("three_by_two", (2, 2, 11, 70), PoolGeometry((3, 3), (2, 2), ALL_SIDES)),
     PoolCase("three_unpadded", (2, 2, 11, 37), PoolGeometry((3, 3), (2, 2))),
     PoolCase("three_by_one", (1, 2, 8, 37), PoolGeometry((3, 3), (1, 1), ALL_SIDES)),
@@ -113,6 +115,17 @@ def test_infinities_never_lose_to_padding():
     x = torch.full((4, 4), -INF)
     found = winner(x, "max", PoolGeometry((3, 3), (2, 2), ALL_SIDES))
     assert found == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
+def test_the_first_nan_beside_padding():
+    # The windows as above: the corner's first NaN is at 0, 1, and the last window's at 3, 3.
+    x = torch.zeros(4, 4)
+    x[0, 1] = x[1, 0] = x[3, 3] = NAN
+    y = x[None, None].requires_grad_()
+    window = PoolGeometry((3, 3), (2, 2), ALL_SIDES)
+    (gradient,) = torch.autograd.grad(pool(DIRECT.op, y, "max", window), y, torch.ones(1, 1, 2, 2))
+    # The two other windows see one of the first two each.
+    assert gradient[0, 0].tolist() == [[0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
 
 
 def test_what_no_window_covers_gets_nothing():
