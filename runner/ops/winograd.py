@@ -1,6 +1,7 @@
 """Winograd's F(4×4, 3×3): 36 multiplications instead of 144 for 4 × 4 outputs of a 3×3 kernel.
 
-The fastest for many channels, at some fifteen times the rounding error of plain summation.
+The fastest for many channels, with 8 to 14 times `native`'s rounding error at 64 to 256 channels.
+NaN, infinities and the rounding of large values are smeared over the tiles that they are in.
 """
 
 from __future__ import annotations

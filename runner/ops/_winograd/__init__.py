@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 class MinimalFiltering(ConvOp):
     """F(m×m, 3×3): tiles of m × m outputs from (m + 2)² products per pair of channels.
 
-    A NaN, an infinity or a very large number in the input reaches every output of its tiles, with
-    the rounding errors of its size; elsewhere it reaches only the windows that it is in.
+    NaN, infinities and the rounding of large values are smeared over the tiles that they are in.
 
     Attributes:
         m: outputs of a tile along one axis.
