@@ -143,7 +143,8 @@ def test_second_derivatives(subject, case):
 
 
 def test_the_second_derivative_of_pooling_is_refused(pooling):
-    skip_unless(pooling.can(PoolGeometry((2, 2), (2, 2)), "max"))
+    # Such a small case `auto` hands to native itself, which can be differentiated twice.
+    skip_unless(pooling.can(PoolGeometry((2, 2), (2, 2)), "max") and pooling.name != "auto")
     x = normal(1, 1, 4, 4).requires_grad_()
     y = pool(pooling.op, x, "max", PoolGeometry((2, 2), (2, 2)))
     (grad,) = torch.autograd.grad((y**2).sum(), x, create_graph=True)
