@@ -1,7 +1,7 @@
 """Minimal filtering as it is written on paper, in a few lines of torch.
 
-Every transform is one matrix: vec(M d Mᵀ) = (M ⊗ M) vec(d). `strips` computes the same, faster, and
-shares the kernels' transforms; tests hold the two together.
+Every transform is one matrix: vec(M d Mᵀ) = (M ⊗ M) vec(d). `strips` computes the same, faster;
+tests hold the two together.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def correlate(
     n, c_out = x.shape[0], weight.shape[0]
     rows, columns = -(-size[0] // m), -(-size[1] // m)
     per_group = weight.shape[1]
-    kernels = transform_kernels(weight, m).view((m + 2) ** 2, groups, -1, per_group)
+    kernels = _transform_kernels(weight, m).view((m + 2) ** 2, groups, -1, per_group)
     inputs = _transform_input(x, corner, (rows, columns), m, groups)
     products = (kernels @ inputs).flatten(1)
-    tiles = twice(MATRICES[m].output, x) @ products
+    tiles = _twice(MATRICES[m].output, x) @ products
     tiles = tiles.view(m, m, c_out, n, rows, columns).permute(3, 2, 4, 0, 5, 1)
     y: Tensor = tiles.reshape(n, c_out, rows * m, columns * m)[
         ..., : size[0], : size[1]
@@ -70,21 +70,21 @@ def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) 
     inputs = _transform_input(x, corner, (rows, columns), m, groups)
     tiles = F.pad(grad, (0, columns * m - ow, 0, rows * m - oh)).unfold(2, m, m).unfold(3, m, m)
     tiles = tiles.permute(4, 5, 1, 0, 2, 3).reshape(m * m, -1)
-    outputs = (twice(MATRICES[m].output, x).T @ tiles).view(
+    outputs = (_twice(MATRICES[m].output, x).T @ tiles).view(
         len(inputs), groups, -1, inputs.shape[3]
     )
-    return transform_back((outputs @ inputs.mT).flatten(1, 2), m)
+    return _transform_back((outputs @ inputs.mT).flatten(1, 2), m)
 
 
-def transform_kernels(weight: Tensor, m: int) -> Tensor:
+def _transform_kernels(weight: Tensor, m: int) -> Tensor:
     """G g Gᵀ of every kernel: t² × c_out × c_in, from c_out × c_in × 3 × 3."""
-    found = twice(MATRICES[m].kernel, weight) @ weight.reshape(-1, 9).T
+    found = _twice(MATRICES[m].kernel, weight) @ weight.reshape(-1, 9).T
     return found.view(-1, *weight.shape[:2])
 
 
-def transform_back(products: Tensor, m: int) -> Tensor:
+def _transform_back(products: Tensor, m: int) -> Tensor:
     """Gᵀ p G, the kernels' transform transposed: c_out × c_in × 3 × 3, from t² × c_out × c_in."""
-    found = twice(MATRICES[m].kernel, products).T @ products.flatten(1)
+    found = _twice(MATRICES[m].kernel, products).T @ products.flatten(1)
     return found.T.contiguous().view(*products.shape[1:], 3, 3)
 
 
@@ -94,11 +94,11 @@ def _transform_input(x: Tensor, corner: Pair, tiles: Pair, m: int, groups: int) 
     bottom, right = top + rows * m + 2 - x.shape[2], left + columns * m + 2 - x.shape[3]
     padded = F.pad(x, (-left, right, -top, bottom))  # negative sides cut off
     taken = padded.unfold(2, t, m).unfold(3, t, m).permute(4, 5, 1, 0, 2, 3)
-    found = twice(MATRICES[m].input, x) @ taken.reshape(t * t, -1)
+    found = _twice(MATRICES[m].input, x) @ taken.reshape(t * t, -1)
     return found.view(t * t, groups, x.shape[1] // groups, x.shape[0] * rows * columns)
 
 
-def twice(matrix: Matrix, like: Tensor) -> Tensor:
+def _twice(matrix: Matrix, like: Tensor) -> Tensor:
     """M ⊗ M, of the type of another."""
     one = torch.tensor(matrix, dtype=torch.float64)
     return torch.kron(one, one).to(like)

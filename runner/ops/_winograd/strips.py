@@ -11,12 +11,11 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from runner.geometry import Pair
 from runner.ops._compiled import array, compiled, empty, share
-from runner.ops._winograd import BLOCK, PAD, STRIP, padded, reference
+from runner.ops._winograd import BLOCK, PAD, STRIP, kernels, padded
 from runner.ops._winograd.matrices import MATRICES
 from runner.ops._winograd.products import multiply, transpose
 from runner.ops._winograd.tiles import Array, Tiling, from_gradients, from_inputs, to_outputs
@@ -46,10 +45,10 @@ def correlate(
     images, maps = array(x).reshape(-1), array(y).reshape(-1)
     biases = array(y.new_zeros(groups * c_out) if bias is None else bias)
     for group in range(groups):
-        kernels = _panels(weight[group * c_out : (group + 1) * c_out], m)
+        panels = _panels(weight[group * c_out : (group + 1) * c_out], m)
         taken = (*x.shape[1:], group * c_in, rows, columns, *corner)
         laid = (*y.shape[1:], group * c_out, rows, columns, 0, 0)
-        args = (images, taken, kernels, c_in, c_out, biases, laid, m, count, maps)
+        args = (images, taken, panels, c_in, c_out, biases, laid, m, count, maps)
         cost = PRODUCT * (m + 2) ** 2 * c_in * c_out + TRANSFORM * (c_in + c_out)
         share(partial(_correlate, *args), -(-count // PAD), cost * count)
     return y
@@ -58,19 +57,22 @@ def correlate(
 def _panels(weight: Tensor, m: int) -> Array:
     """Transformed kernels in the order of the products: t² × panels × c_in × ROWS, flat."""
     c_out, c_in = weight.shape[:2]
-    whole = weight.new_zeros(padded(c_out), c_in, 9)
-    whole[:c_out] = weight.detach().flatten(2)
-    panels = whole.view(-1, ROWS, c_in, 9).transpose(1, 2).reshape(-1, 9)
-    found = empty(((m + 2) ** 2, len(panels)), weight)
-    torch.mm(reference.twice(MATRICES[m].kernel, weight), panels.T, out=found)
-    return array(found).reshape(-1)
+    matrix, panels = _matrix(weight, m), padded(c_out) // ROWS
+    found = array(empty((len(matrix) ** 2 * panels * ROWS * c_in,), weight))
+    args = (array(weight).reshape(-1), c_out, c_in, matrix, found)
+    share(partial(kernels.transform, *args), panels, TRANSFORM * c_out * c_in)
+    return found
+
+
+def _matrix(like: Tensor, m: int) -> Array:
+    return np.array(MATRICES[m].kernel, array(like.new_empty(0)).dtype)
 
 
 @compiled
 def _correlate(
     x: Array,
     taken: Tiling,
-    kernels: Array,
+    panels: Array,
     c_in: int,
     c_out: int,
     bias: Array,
@@ -91,7 +93,7 @@ def _correlate(
         tiles = min(STRIP, end - first)
         from_inputs(x, taken, m, first, tiles, 0, c_in, inputs, before)
         for i in range(t * t):
-            matrix = kernels[i * c_pad * c_in :]
+            matrix = panels[i * c_pad * c_in :]
             for part in range(-(-tiles // PAD)):
                 right = inputs[i * before[2] + part * before[1] :]
                 result = outputs[i * after[2] + part * after[1] :]
@@ -105,24 +107,25 @@ def weight_gradient(grad: Tensor, x: Tensor, corner: Pair, groups: int, m: int) 
     n, c_in, c_out, t = x.shape[0], x.shape[1] // groups, grad.shape[1] // groups, m + 2
     rows, columns = -(-grad.shape[2] // m), -(-grad.shape[3] // m)
     images, maps, count = array(x).reshape(-1), array(grad).reshape(-1), n * rows * columns
-    inputs = array(x.new_zeros(t * t * padded(c_in) * PITCH))
-    outputs = array(x.new_zeros(t * t * padded(c_out) * PITCH))
-    found = []
+    found = empty((groups * c_out, c_in, 3, 3), x)
+    weights, matrix = array(found).reshape(groups, -1), _matrix(x, m)
+    inputs = np.zeros(t * t * padded(c_in) * PITCH, images.dtype)
+    outputs = np.zeros(t * t * padded(c_out) * PITCH, images.dtype)
     for group in range(groups):
         taken = (*x.shape[1:], group * c_in, rows, columns, *corner)
         given = (*grad.shape[1:], group * c_out, rows, columns, 0, 0)
-        sums = x.new_zeros(t * t, padded(c_out), padded(c_in))
-        totals = array(sums).reshape(-1)
+        sums = np.zeros(t * t * padded(c_out) * padded(c_in), images.dtype)
         for first in range(0, count, BLOCK):
             tiles = min(BLOCK, count - first)
             args = (images, taken, m, first, tiles, inputs)
             share(partial(_from_inputs, *args), c_in, TRANSFORM * c_in * tiles)
             args = (maps, given, m, first, tiles, outputs)
             share(partial(_from_gradients, *args), c_out, TRANSFORM * c_out * tiles)
-            add = partial(_add, outputs, inputs, totals, c_out, c_in, tiles)
+            add = partial(_add, outputs, inputs, sums, c_out, c_in, tiles)
             share(add, t * t, PRODUCT * t * t * c_out * c_in * tiles)
-        found.append(reference.transform_back(sums[:, :c_out, :c_in], m))
-    return torch.cat(found)
+        back = partial(kernels.transform_back, sums, padded(c_in), c_in, matrix, weights[group])
+        share(back, c_out, TRANSFORM * c_out * c_in)
+    return found
 
 
 @compiled
