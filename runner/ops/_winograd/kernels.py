@@ -1,7 +1,7 @@
 """The transforms of kernels, compiled.
 
-As matrix products of torch's they would be shorter. But its threads wait for one another after every
-step, which on a busy machine takes longer than everything else here.
+As matrix products of torch's they would be shorter. But its threads wait for one another after
+every step, which on a busy machine takes longer than everything else here.
 """
 
 from __future__ import annotations
