@@ -10,6 +10,9 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +21,8 @@ from numba import njit
 from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 from torch import Tensor
+
+from runner.ops._sources import digest
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +33,28 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 
 
 class _Cache(FunctionCache):
-    """Numba's cache on disk; one that is damaged or can't be written is done without."""
+    """Numba's cache on disk; one that is damaged or can't be written is done without.
+
+    Numba looks at the file of a function alone, but what it calls is compiled into it: here any
+    change of the operators' sources is one of the function. And where a function closes over
+    compiled ones, Numba would take them for others in every process; what tells them apart is what
+    they close over in turn.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]  # Numba's
+        self._cache_file._source_stamp = digest(str(Path(__file__).parent))
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple(), _described(self._py_func)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]  # Numba's
         except Exception as error:
             logger.warning("Numba's cache is damaged and will be written anew: %s", error)
+            with suppress(Exception):
+                self.flush()  # type: ignore[no-untyped-call]  # as above
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -44,11 +64,20 @@ class _Cache(FunctionCache):
             logger.warning("Numba's cache can't be written: %s", error)
 
 
+def _described(value: Any) -> Any:
+    """A function by its name and what it closes over; plain values as they are."""
+    function = getattr(value, "py_func", value)
+    if not isinstance(function, FunctionType):
+        return repr(value)
+    inside = [cell.cell_contents for cell in function.__closure__ or ()]
+    return function.__module__, function.__qualname__, tuple(map(_described, inside))
+
+
 def compiled(function: F) -> F:
     """Compile a function when it is first called with types it hasn't seen; cached on disk."""
     dispatcher: Any = njit(nogil=True, error_model="numpy", fastmath=set(FASTMATH))(function)
     try:
-        dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]  # Numba's
+        dispatcher._cache = _Cache(function)
     except RuntimeError:  # no folder can be written: compiled anew in every process
         logger.warning("Numba finds no folder to cache compiled code in; see NUMBA_CACHE_DIR")
     return dispatcher  # type: ignore[no-any-return]  # stands for the function

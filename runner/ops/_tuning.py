@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 
 from runner.machine import processor
+from runner.ops._sources import digest
 
 logger = logging.getLogger(__name__)
 
@@ -96,16 +96,13 @@ def key_of(case: str, device: torch.device) -> dict[str, str]:
 @cache
 def _software(*folders: str) -> str:
     """Versions of what computes, and a hash of the operators' sources, the user's own included."""
-    digest = sha256()
-    for source in sorted(path for folder in folders for path in Path(folder).rglob("*.py")):
-        digest.update(source.read_bytes())
     parts = [f"torch {torch.__version__}"]
     for library in ("numba", "triton"):
         try:
             parts.append(f"{library} {metadata.version(library)}")
         except metadata.PackageNotFoundError:
             continue
-    return ", ".join([*parts, f"operators {digest.hexdigest()[:12]}"])
+    return ", ".join([*parts, f"operators {digest(*folders)}"])
 
 
 def _first(

@@ -211,6 +211,7 @@ class TestKey:
         (tmp_path / "op.py").write_text("a = 1")
         before = _tuning._software.__wrapped__(str(tmp_path))
         (tmp_path / "op.py").write_text("a = 2")
+        _tuning.digest.cache_clear()
         assert _tuning._software.__wrapped__(str(tmp_path)) != before
         assert before.startswith("torch ")
 
