@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SPARE = 4
 """An operator takes part unasked where it holds at most so many times input and output together."""
 
+SMALL = 2**24
+"""Numbers that native may hold per example in any case."""
+
 T = TypeVar("T", ConvOp, PoolOp)
 
 
@@ -75,13 +78,29 @@ class _Among(Generic[T]):
             return []
         return [f"{name}: {', '.join(why)}" for name, why in reasons.items()]
 
-    def lean(self, able: Mapping[str, T], holds: Callable[[T], int], once: int) -> dict[str, T]:
-        """Those that hold little; all that were asked for by name, or if none is left."""
+    def lean(
+        self,
+        able: Mapping[str, T],
+        holds: Callable[[T], int],
+        seconds: Callable[[T], float],
+        once: int,
+    ) -> dict[str, T]:
+        """Those that hold little; all that were asked for by name, or if none is left.
+
+        Native goes only where it holds much and a lean one is faster by its estimate, which says
+        something of CPUs alone; so does what native holds.
+        """
         if self.auto.allow is not None or not able:
             return dict(able)
         each = {name: holds(op) for name, op in able.items()}
-        most = max(each.get("native", min(each.values())), SPARE * once)
-        return {name: op for name, op in able.items() if each[name] <= most}
+        lean = {name: op for name, op in able.items() if each[name] <= SPARE * once}
+        native = each.get("native", min(each.values()))
+        quicker = "native" in able and any(
+            0 < seconds(op) < seconds(able["native"]) for op in lean.values()
+        )
+        if native > SMALL and quicker:
+            return lean
+        return {name: op for name, op in able.items() if each[name] <= max(native, SPARE * once)}
 
     def choose(self, case: Case, able: Callable[[], dict[str, T]]) -> T:
         """The fastest for a case."""
@@ -124,7 +143,8 @@ class AutoConv(ConvOp):
         """The most that any operator holds which may be taken.
 
         One that holds more than native, and more than `SPARE` times input and output, is not taken
-        unless ``ops.auto.allow`` names it.
+        unless ``ops.auto.allow`` names it; nor is native where it holds so much itself, of large
+        images with few channels, and another is faster by its estimate.
         """
         able = self._able(x, y, geometry, "float32", "cpu")
         return max((op.workspace(x, y, geometry) for op in able.values()), default=0)
@@ -191,8 +211,11 @@ class AutoConv(ConvOp):
         def holds(op: ConvOp) -> int:
             return op.workspace(x, y, geometry) + op.scratch(x, y, geometry)
 
+        def seconds(op: ConvOp) -> float:
+            return op.estimate(x, y, geometry) if device == "cpu" else 0
+
         able = self._among.able(dtype, lambda op: op.unsupported(geometry, dtype, device))
-        return self._among.lean(able, holds, elements(x) + elements(y))
+        return self._among.lean(able, holds, seconds, elements(x) + elements(y))
 
     def _choose(
         self, computation: str, batch: int, x: Shape, c_out: int, geometry: ConvGeometry, where: Any
@@ -258,10 +281,14 @@ class AutoPool(PoolOp):
     def _able(
         self, x: Shape, y: Shape, geometry: PoolGeometry, mode: str, dtype: str, device: str
     ) -> dict[str, PoolOp]:
+        def holds(op: PoolOp) -> int:
+            return op.workspace(x, y, geometry)
+
+        def seconds(op: PoolOp) -> float:
+            return op.estimate(x, y, geometry) if device == "cpu" else 0
+
         able = self._among.able(dtype, lambda op: op.unsupported(geometry, mode, dtype, device))
-        return self._among.lean(
-            able, lambda op: op.workspace(x, y, geometry), elements(x) + elements(y)
-        )
+        return self._among.lean(able, holds, seconds, elements(x) + elements(y))
 
     def _choose(self, computation: str, x: Tensor, mode: str, geometry: PoolGeometry) -> PoolOp:
         self._among.renew()

@@ -372,6 +372,33 @@ class TestMemory:
         assert auto("modest", "native").workspace(self.X, self.Y, WINDOW) == 960
         assert auto("greedy", "native").workspace(self.X, self.Y, WINDOW) == 1_920_000
 
+    def held(self, subject, x, y):
+        return subject.workspace(x, y, WINDOW) + subject.scratch(x, y, WINDOW)
+
+    def test_native_is_left_out_of_large_images_with_few_channels(self):
+        # There native holds 16 channels for one: 8 times input and output.
+        x = Shape(1, 7000, 7000)
+        assert conv_op("native").scratch(x, x, WINDOW) == 16 * 7000**2
+        assert self.held(auto(), x, x) <= 4 * 2 * 7000**2
+        assert self.held(auto("native"), x, x) == 16 * 7000**2
+
+    @pytest.mark.parametrize("x", [Shape(64, 800, 800), Shape(1, 512, 512)], ids=str)
+    def test_native_stays_where_it_holds_little(self, x):
+        assert "native" in auto()._able(x, x, WINDOW, "float32", "cpu")
+
+    def test_native_stays_where_nothing_lean_is_known_to_be_faster(self, add):
+        among = auto()._among
+        able = {"native": conv_op("native"), "unknown": add("unknown")}
+        held = {able["native"]: 8 * 10**8, able["unknown"]: 10**8}
+
+        def kept(native, unknown):
+            seconds = {able["native"]: native, able["unknown"]: unknown}
+            return list(among.lean(able, held.__getitem__, seconds.__getitem__, 10**8))
+
+        assert kept(native=1.0, unknown=0.0) == ["native", "unknown"]
+        assert kept(native=1.0, unknown=2.0) == ["native", "unknown"]
+        assert kept(native=2.0, unknown=1.0) == ["unknown"]
+
 
 class TestParts:
     def test_what_is_hopeless_on_a_small_part_is_not_tried_on_a_large_one(self, add):
