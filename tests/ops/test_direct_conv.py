@@ -9,7 +9,7 @@ from checker import Conv, assert_close_to_reference, integers, normal
 
 from runner.geometry import ConvGeometry, Shape
 from runner.ops import conv_op
-from runner.ops.direct import bands, numba_conv, numba_conv_kernels
+from runner.ops.direct import bands, numba_conv, numba_conv_sums
 
 direct, native = conv_op("direct"), conv_op("native")
 
@@ -50,6 +50,33 @@ def short_bands(monkeypatch):
 @pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 0, 2, 3)], ids=["valid", "padded"])
 def test_kernels(kernel, width, padding):
     check((2, 2, 13, width), 3, ConvGeometry(kernel, padding=padding))
+
+
+@pytest.mark.parametrize("kernel", sorted(bands.UNROLLED), ids=str)
+@pytest.mark.parametrize("channels", [(1, 1), (1, 2), (2, 5)], ids=str)
+@pytest.mark.parametrize("padding", [(1, 1, 1, 1), (9, 8, 9, 10)], ids=["same", "beyond"])
+def test_borders_around_wide_rows(kernel, channels, padding):
+    """One row or two and one channel or two at a time, and what reaches into padding by itself."""
+    window, (c_in, c_out) = ConvGeometry(kernel, padding=padding), channels
+    for height in (7, 8):
+        given = tensors((1, c_in, height, 110), c_out, window, integers)
+        expected = native.forward(*given[:3], window)
+        assert torch.equal(direct.forward(*given[:3], window), expected)
+
+
+def test_an_image_narrower_than_the_kernel_in_wide_padding():
+    check((1, 2, 9, 2), 2, ConvGeometry((3, 3), padding=(1, 1, 70, 70)))
+
+
+def test_an_infinite_weight_makes_nan_of_every_zero_that_it_meets():
+    weight = torch.ones(1, 1, 3, 3)
+    weight[0, 0, 0, 2] = float("inf")
+    window = ConvGeometry((3, 3), padding=(1, 1, 1, 1))
+    y = direct.forward(torch.ones(1, 1, 5, 100), weight, None, window)[0, 0]
+    # It meets the zeros above the first row and right of the last column.
+    expected = torch.zeros(5, 100, dtype=torch.bool)
+    expected[0] = expected[:, -1] = True
+    assert torch.equal(y.isnan(), expected)
 
 
 @pytest.mark.usefixtures("short_bands")
@@ -159,7 +186,7 @@ def test_compiled_code_is_found_again():
     """A new process looks where a new dispatcher looks: on the disk."""
     x, weight, bias = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 2), torch.zeros(1)
     direct.forward(x, weight, bias, ConvGeometry((1, 2)))
-    anew = numba_conv_kernels.correlation.__wrapped__(1, 2)
+    anew = numba_conv_sums.narrow_correlation.__wrapped__(1, 2)
     y = torch.empty(1, 1, 4, 3)
     arrays = [t.numpy() for t in (x, weight, bias, y)]
     anew(*arrays, (1, 1, 1, 1, 0, 0, 1, 4, 0), 0, 1)

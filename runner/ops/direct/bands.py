@@ -8,7 +8,12 @@ BAND = 2**15
 """Numbers of input in a band; 128 KiB in float32, a fraction of a core's second-level cache."""
 
 UNROLLED = {(1, 2), (2, 1), (2, 2), (1, 3), (3, 1), (3, 3), (5, 5), (7, 7)}
-"""Kernels that have loops of their own; each takes about a second to compile, once."""
+"""Kernels that have loops of their own; each takes some seconds to compile, once."""
+
+NARROW = 96
+"""Below this width the rows of a band are computed as one long row, which vectorises better.
+
+What comes out between the rows, of windows that reach around an edge, is left out."""
 
 MOST_CHANNELS = 256
 """Of a group; beyond, adding them up one by one in float32 would lose too much."""
@@ -28,6 +33,21 @@ def unrolled(ins: int, geometry: ConvGeometry) -> bool:
     """Whether there are loops for this very kernel."""
     simple = geometry.stride == geometry.dilation == (1, 1) and ins <= MOST_CHANNELS
     return simple and geometry.kernel in UNROLLED
+
+
+def in_place(w: int, ow: int, ins: int, geometry: ConvGeometry) -> bool:
+    """Whether outputs whose windows reach into padding are computed by themselves.
+
+    The others are then computed from the input as it is. Elsewhere bands of the input are copied
+    with their padding.
+
+    Args:
+        w: the input's width.
+        ow: the output's.
+        ins: input channels of a group.
+        geometry: the window.
+    """
+    return unrolled(ins, geometry) and ow >= NARROW and w > geometry.kernel[1]
 
 
 def seconds(products: int, moved: int, ins: int, geometry: ConvGeometry) -> float:

@@ -13,6 +13,7 @@ from runner.geometry import ConvGeometry, Pair
 from runner.ops._compiled import array, empty, share
 from runner.ops.direct import bands
 from runner.ops.direct import numba_conv_kernels as kernels
+from runner.ops.direct import numba_conv_sums as strips
 
 PARTS = 64
 """Shares of the rows that the weight's gradient is added up in, at most."""
@@ -32,9 +33,14 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeomet
         bias = weight.new_zeros(weight.shape[0])
     tensors = (array(x), array(weight), array(bias), array(y))
     rows = bands.rows(weight.shape[1], oh, ow, geometry)
-    unrolled = bands.unrolled(weight.shape[1], geometry)
-    compute = kernels.correlation(*(geometry.kernel if unrolled else (0, 0)))
-    window = _window(geometry, rows)
+    ins, padded = weight.shape[1], any(geometry.padding)
+    if bands.in_place(x.shape[3], ow, ins, geometry):
+        compute, padded = strips.correlation(*geometry.kernel), False
+    elif bands.unrolled(ins, geometry) and ow < bands.NARROW:
+        compute = strips.narrow_correlation(*geometry.kernel)
+    else:
+        compute = kernels.correlate_any
+    window = _window(geometry, rows, padded)
     share(
         lambda start, stop: compute(*tensors, window, start, stop),
         x.shape[0] * geometry.groups * -(-oh // rows),
@@ -71,7 +77,7 @@ def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
     sums = torch.zeros(parts, c_out, ins, *geometry.kernel, dtype=torch.float64)
     tensors = (array(grad), array(x), array(sums))
     compute = kernels.weight_gradient(bands.unrolled(ins, geometry))
-    window = _window(geometry, rows)
+    window = _window(geometry, rows, any(geometry.padding))
     share(
         lambda start, stop: compute(*tensors, window, pieces, start, stop),
         parts * geometry.groups * pieces,
@@ -86,11 +92,10 @@ def _cost(y: Tensor, ins: int, geometry: ConvGeometry) -> float:
     return 1e6 * bands.seconds(products, 2 * y.numel(), ins, geometry)
 
 
-def _window(geometry: ConvGeometry, rows: int) -> tuple[int, ...]:
+def _window(geometry: ConvGeometry, rows: int, padded: bool) -> tuple[int, ...]:
     """What the loops need to know besides the sizes of the arrays."""
     top, _, left, _ = geometry.padding
-    padded = int(any(geometry.padding))
-    return (*geometry.stride, *geometry.dilation, top, left, geometry.groups, rows, padded)
+    return (*geometry.stride, *geometry.dilation, top, left, geometry.groups, rows, int(padded))
 
 
 def _transposed(weight: Tensor, geometry: ConvGeometry) -> tuple[Tensor, None, ConvGeometry]:

@@ -18,99 +18,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.ops._compiled import compiled
+from runner.ops._compiled import compiled, inlined
+from runner.ops.direct.bands import NARROW
+from runner.ops.direct.numba_conv_sums import fill
 
 Array = NDArray[Any]
 
-NARROW = 96
-"""Below this width the rows of a band are computed as one long row, which vectorises better.
 
-What comes out between the rows, of windows that reach around an edge, is left out."""
-
-
-@compiled
-def _fill(band: Array, planes: Array, first: int, left: int) -> None:
-    """Copy rows of some channels, from row `first` on, `left` zeros before them, zeros outside."""
-    channels, rows, width = band.shape
-    _, h, w = planes.shape
-    begin, end = min(max(left, 0), width), max(min(left + w, width), 0)
-    for c in range(channels):
-        for r in range(rows):
-            target = band[c, r]
-            if first + r < 0 or first + r >= h or end <= begin:
-                target[:] = 0
-                continue
-            target[:begin] = 0
-            _copy(planes[c, first + r, begin - left :], target[begin:end])
-            target[end:] = 0
-
-
-@compiled
+@inlined
 def _copy(source: Array, target: Array) -> None:
     """As many numbers as the target has."""
-    for j in range(target.size):
+    for j in range(np.uint64(target.size)):
         target[j] = source[j]
 
 
-@cache
-def correlation(kh: int, kw: int) -> Callable[..., None]:
-    """The loops of a correlation, compiled for a kernel's size at stride and dilation 1.
-
-    Args:
-        kh: height of the kernel; 0 for any size, stride and dilation.
-        kw: its width, or 0.
-
-    Returns:
-        A function of x (n × c_in × h × w), weight (c_out × c_in / groups × kh × kw), bias (c_out),
-        y (n × c_out × oh × ow, written), the window (strides, dilations, padding at the top and
-        left, groups, rows of a band, 1 where there is padding), and the first and the end of the
-        n × groups × bands to compute.
-    """
-
-    @compiled
-    def correlate(
-        x: Array, weight: Array, bias: Array, y: Array,
-        window: tuple[int, ...], start: int, stop: int,
-    ) -> None:  # fmt: skip
-        sh, sw, dh, dw, top, left, groups, rows, padded = window
-        _, c_out, oh, ow = y.shape
-        _, ins, height, width = weight.shape
-        outs, bands = c_out // groups, (oh + rows - 1) // rows
-        columns = (ow - 1) * sw + (width - 1) * dw + 1
-        band = np.empty((ins, ((rows - 1) * sh + (height - 1) * dh + 1) * padded, columns), x.dtype)
-        narrow = kh > 0 and ow < NARROW
-        line = np.empty((rows - 1) * columns + ow if narrow else ow, x.dtype)
-        total = np.empty(0 if kh else ow, np.float64)
-        for unit in range(start, stop):
-            n, g, begin = unit // (groups * bands), unit // bands % groups, unit % bands * rows
-            end = min(begin + rows, oh)
-            source, skipped = x[n, g * ins : (g + 1) * ins], 0
-            if padded:
-                _fill(band, source, begin * sh - top, left)
-                source, skipped = band, begin * sh
-            flat = source.reshape(ins, -1)
-            together = end - begin if narrow else 1
-            for i in range(begin, end, together):
-                # Unsigned indices need no check for negative ones.
-                first, down = np.uint64((i - skipped) * columns), np.uint64(columns)
-                for o in range(g * outs, (g + 1) * outs):
-                    if kh == 0:
-                        at = i * sh - skipped
-                        _row(source, weight[o], bias[o], y[n, o, i], total, line, at, sw, dh, dw)
-                        continue
-                    out = line[: (together - 1) * columns + ow] if narrow else y[n, o, i]
-                    for c in range(ins):
-                        for j in range(np.uint64(out.size)):
-                            found = bias[o] if c == 0 else out[j]
-                            for a in range(np.uint64(kh)):
-                                for b in range(np.uint64(kw)):
-                                    found += weight[o, c, a, b] * flat[c, first + a * down + j + b]
-                            out[j] = found
-                    if narrow:
-                        for r in range(together):
-                            _copy(out[r * columns :], y[n, o, i + r])
-
-    return correlate
+@compiled
+def correlate_any(
+    x: Array, weight: Array, bias: Array, y: Array,
+    window: tuple[int, ...], start: int, stop: int,
+) -> None:  # fmt: skip
+    """As what `correlation` returns, for any kernel, stride and dilation."""
+    sh, sw, dh, dw, top, left, groups, rows, padded = window
+    _, c_out, oh, ow = y.shape
+    _, ins, kh, kw = weight.shape
+    outs, bands = c_out // groups, (oh + rows - 1) // rows
+    columns = (ow - 1) * sw + (kw - 1) * dw + 1
+    band = np.empty((ins, ((rows - 1) * sh + (kh - 1) * dh + 1) * padded, columns), x.dtype)
+    line, total = np.empty(ow, x.dtype), np.empty(ow, np.float64)
+    for unit in range(start, stop):
+        n, g, begin = unit // (groups * bands), unit // bands % groups, unit % bands * rows
+        source, skipped = x[n, g * ins : (g + 1) * ins], 0
+        if padded:
+            fill(band, source, begin * sh - top, left)
+            source, skipped = band, begin * sh
+        for i in range(begin, min(begin + rows, oh)):
+            for o in range(g * outs, (g + 1) * outs):
+                at = i * sh - skipped
+                _row(source, weight[o], bias[o], y[n, o, i], total, line, at, sw, dh, dw)
 
 
 @compiled
@@ -208,7 +152,7 @@ def weight_gradient(unrolled: bool) -> Callable[..., None]:
                 begin = at % bands * rows
                 source, first = x[at // bands, g * ins : (g + 1) * ins], begin * sh
                 if padded:
-                    _fill(band, source, begin * sh - top, left)
+                    fill(band, source, begin * sh - top, left)
                     source, first = band, 0
                 for o in range(outs * piece // pieces, outs * (piece + 1) // pieces):
                     given = grad[at // bands, g * outs + o, begin : min(begin + rows, oh)]
