@@ -3,7 +3,7 @@
 Registered as ``torch.ops.runner.…``, an operator's forward and gradients are opaque calls to
 autograd, `torch.compile` and export, with output shapes that are known without computing. The
 three computations of a convolution are linear in each argument and each other's derivatives, so
-that it can be differentiated as often as one likes.
+that it can be differentiated as often as one likes; in reverse mode, forward mode is refused.
 
 Layers come here directly, because what they pass was validated when the stack was planned;
 `runner.functional` validates first.
@@ -12,13 +12,15 @@ Layers come here directly, because what they pass was validated when the stack w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
+from runner.config.errors import problem
 from runner.geometry import ConvGeometry, PoolGeometry
 from runner.ops import BY_HANDLE, ConvOp, PoolOp, conv_op, pool_op
 
@@ -42,6 +44,7 @@ def convolve(
             geometry.kernel, geometry.stride, (0, 0, 0, 0), geometry.dilation, geometry.groups
         )
     if not torch.compiler.is_compiling():
+        _refuse(op, x, (weight, bias), geometry)
         op = op.pick(x, weight, geometry)
     if op.own_gradient:
         return op.forward(x, weight, bias, geometry)
@@ -52,6 +55,7 @@ def convolve(
 def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
     """Pool with arguments that are known to be valid."""
     if not torch.compiler.is_compiling():
+        _refuse(op, x, (), geometry, mode)
         op = op.pick(x, mode, geometry)
     if op.own_gradient:
         return op.forward(x, mode, geometry)
@@ -61,6 +65,35 @@ def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
         x, mode, *window, geometry.count_include_pad, geometry.output, keep, op.handle
     )[0]
     return y
+
+
+def _refuse(
+    op: Any, x: Tensor, others: tuple[Tensor | None, ...], geometry: Any, *mode: str
+) -> None:
+    """Say what isn't computed, before something wrong is.
+
+    A plan has asked the operator already; but a model may have been converted since.
+
+    Raises:
+        ConfigError: the operator can't compute this type of number, or on this device.
+        NotImplementedError: a tensor carries a forward-mode derivative.
+    """
+    reasons = _reasons(op, geometry, *mode, str(x.dtype).removeprefix("torch."), x.device.type)
+    if reasons:
+        expected = "an operator that can compute this"
+        raise problem("ops", expected, f"'{op.handle}', which can't: " + "; ".join(reasons))
+    if op.own_gradient:
+        return
+    unpacked: Any = forward_ad.unpack_dual
+    for tensor in (x, *others):
+        if tensor is not None and unpacked(tensor).tangent is not None:
+            raise NotImplementedError("forward-mode derivatives are computed by op='native' only")
+
+
+@lru_cache(maxsize=4096)
+def _reasons(op: Any, *case: Any) -> list[str]:
+    found: list[str] = op.unsupported(*case)
+    return found
 
 
 _RUNNER: Any = torch.ops.runner  # torch leaves its operators untyped
@@ -137,6 +170,7 @@ def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 def _keep_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     x, weight, _bias, *ctx.rest = inputs
+    ctx.op = _conv(ctx.rest[-1])  # not to be gone before its gradient is asked for
     ctx.size, ctx.kernel = x.shape[2:], weight.shape[2:]
     needs_x, needs_weight, *_ = ctx.needs_input_grad
     # Each gradient needs the other argument.
@@ -169,6 +203,7 @@ def _input_gradient_backward(ctx: Any, wanted: Tensor) -> tuple[Any, ...]:
 
 def _keep_input_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     grad, weight, _size, *ctx.rest = inputs
+    ctx.op = _conv(ctx.rest[-1])
     ctx.kernel = weight.shape[2:]
     ctx.save_for_backward(grad, weight)
 
@@ -196,6 +231,7 @@ def _weight_gradient_backward(ctx: Any, wanted: Tensor) -> tuple[Any, ...]:
 
 def _keep_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     grad, x, _kernel, *ctx.rest = inputs
+    ctx.op = _conv(ctx.rest[-1])
     ctx.save_for_backward(grad, x)
 
 
@@ -234,7 +270,8 @@ def _keep_pool2d(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor
     x, *ctx.rest = inputs
     ctx.size = x.shape[2:]
     mode, *windows, keep, handle = ctx.rest
-    indexed = keep and _pool(handle).indices(mode, _pool_geometry(windows))
+    ctx.op = _pool(handle)
+    indexed = keep and ctx.op.indices(mode, _pool_geometry(windows))
     ctx.save_for_backward(None if indexed or mode == "avg" else x, output[1] if indexed else None)
 
 

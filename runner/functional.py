@@ -6,17 +6,19 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from runner import menu
 from runner.autograd import convolve, pool
-from runner.config.errors import ConfigError, one_of, problem
+from runner.config.errors import ConfigError, describe, one_of, problem
 from runner.config.spec import check
 from runner.geometry import Shape, elements
 from runner.layers import Layer
 from runner.layers.conv import Conv
 from runner.layers.pool import Pool
 from runner.machine import memory
-from runner.ops import Ops, conv_op, pool_op
+from runner.ops import PACKAGE, Ops, conv_op, pool_op
 from runner.plan import ITEM_BYTES
 from runner.readable import readable_bytes
 
@@ -145,16 +147,24 @@ def _geometry(spec: type[Any], x: Tensor, **fields: Any) -> Any:
     """The geometry of a call; its arguments are checked when they first come."""
     known = (Shape(*x.shape[1:]), x.shape[0], _dtype(x), x.device.type)
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    if not isinstance(given["ops"], str):
+        raise problem("op", one_of(menu.names(PACKAGE)), describe(given["ops"]))
+    checked: Any = _checked.__wrapped__ if torch.compiler.is_compiling() else _checked
     try:
-        return _checked(spec, *known, **given)  # type: ignore[arg-type]  # a class is hashable
+        return checked(spec, repr(given), *known, **given)
     except TypeError:  # something that can't be remembered, and is wrong anyway: {}, [[1], 2]
-        return _checked.__wrapped__(spec, *known, **given)
+        return _checked.__wrapped__(spec, "", *known, **given)
+    except ConfigError as error:
+        # A layer's `ops` is called `op` here.
+        found = (replace(p, path="op") if p.path == "ops" else p for p in error.problems)
+        raise ConfigError(*found) from None
 
 
-# The same call comes again, in a loop; `typed`, because True is no stride although it equals 1.
-@lru_cache(maxsize=1024, typed=True)
+# The same call comes again, in a loop. What it says, word for word, is part of the key: True equals
+# 1, but is no stride.
+@lru_cache(maxsize=1024)
 def _checked(
-    spec: type[Any], x: Shape, batch: int, dtype: str, device: str, **fields: object
+    spec: type[Any], _: str, x: Shape, batch: int, dtype: str, device: str, **fields: object
 ) -> Any:
     layer = _layer(spec, **fields)
     layer.output_shape(x)
@@ -169,8 +179,7 @@ def _layer(spec: type[Any], **fields: object) -> Any:
     raw = {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
     layer, problems = check(spec, {"kind": kind, **raw})
     if problems:
-        # A layer's `ops` is called `op` here.
-        raise ConfigError(*(replace(p, path="op") if p.path == "ops" else p for p in problems))
+        raise ConfigError(*problems)
     return layer
 
 

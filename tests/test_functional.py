@@ -265,7 +265,11 @@ CONV_MISTAKES = {
     ),
     "operator": (lambda: conv2d(x(), w(), op="nativ"), "op: expected one of "),
     "operator in a folder": (lambda: conv2d(x(), w(), op="../ops/loops"), "op: expected one of "),
-    "not an operator": (lambda: conv2d(x(), w(), op=5), "op: expected text, got 5."),
+    "not an operator": (
+        lambda: conv2d(x(), w(), op=5),
+        "op: expected one of auto, direct, fft, im2col, loops, native, winograd, winograd_2x2, "
+        "got 5.",
+    ),
     "padding beyond machines": (
         lambda: conv2d(x(), w(), padding=2**61),
         "padding: expected an integer, [h, w], [top, bottom, left, right], same, same_lower or "
@@ -288,6 +292,14 @@ CONV_MISTAKES = {
     "a mapping": (
         lambda: conv2d(x(), w(), stride={"down": 1}),
         "stride: expected an integer or [height, width], got a mapping with down.",
+    ),
+    "a truth within what was given before": (
+        lambda: [conv2d(x(), w(), stride=(1, 1)), conv2d(x(), w(), stride=(True, 1))],
+        "stride: expected an integer or [height, width], got [True, 1].",
+    ),
+    "no operator": (
+        lambda: conv2d(x(), w(), op=None),
+        "op: expected one of auto, direct, ",
     ),
     "truth as a number that was given before": (
         lambda: [conv2d(x(), w(), stride=1), conv2d(x(), w(), stride=True)],
@@ -313,6 +325,10 @@ def test_mistakes_of_convolution(call, message):
 
 POOL_MISTAKES = {
     "dimensions": (lambda: pool2d(x(4), 2), "x: expected a tensor of 4 dimensions, got 4."),
+    "an operator without pooling": (
+        lambda: pool2d(x(), 2, op="fft"),
+        "op: expected an operator with pooling (auto, direct, loops, native), got 'fft'.",
+    ),
     "boolean": (
         lambda: pool2d(x().bool(), 2),
         "x: expected one of float64, float32, bfloat16, float16, got bool. "

@@ -99,6 +99,7 @@ class Operator:
 
     Attributes:
         handle: what torch's dispatcher passes; the name on the menu, where that alone makes it.
+        origin: the call that made it, where it was made from the menu.
         own_gradient: autograd differentiates `forward` by itself, and the gradient methods are
             called only by name.
         sums: each output is a sum of its window's products, in some order: nothing outside the
@@ -107,6 +108,7 @@ class Operator:
     """
 
     handle: str
+    origin: tuple[Any, ...] = ()
     own_gradient: ClassVar[bool] = False
     sums: bool = True
     gates: ClassVar[dict[str, Gate]] = {
@@ -131,6 +133,10 @@ class Operator:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy of a model computes with the same operator: it holds nothing of the model's."""
         return self
+
+    def __reduce__(self) -> Any:
+        """A stored model finds its operator again by what made it."""
+        return self.origin or super().__reduce__()
 
     def _by_autograd(self, compute: Callable[[Tensor], Tensor], at: Tensor, grad: Tensor) -> Tensor:
         if not self.own_gradient:
@@ -323,6 +329,7 @@ def _made(name: str, contract: type[T], auto: Auto | None) -> T | None:
 @cache
 def _one(kind: type[T], name: str, auto: Auto) -> T:
     operator = kind.made(auto)
+    operator.origin = (conv_op if issubclass(kind, ConvOp) else pool_op, (name, auto))
     if auto == Auto():
         operator.handle = name
     return operator

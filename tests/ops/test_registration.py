@@ -1,5 +1,8 @@
 """Every operator as torch's dispatcher sees it: registered, traced, compiled, differentiated."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from checker import (
@@ -15,11 +18,13 @@ from checker import (
     pool_ops,
     skip_unless,
 )
+from torch.autograd import forward_ad
 from torch.library import opcheck
 
 from runner.autograd import convolve, pool
+from runner.config.errors import ConfigError
 from runner.geometry import ConvGeometry, PoolGeometry
-from runner.ops import Auto, conv_op
+from runner.ops import Auto, conv_op, pool_op
 from runner.ops.loops import LoopsConv
 
 REGISTERED = torch.ops.runner
@@ -72,10 +77,8 @@ def test_poolings_pass_torchs_own_check(pooling, case, mode):
     x, rest = normal(*case.x), windows(mode, case.geometry)
     opcheck(REGISTERED.pool2d.default, (x.clone().requires_grad_(), *rest, True, pooling.name))
     y, indices = REGISTERED.pool2d(x, *rest, True, pooling.name)
-    if mode == "avg":
-        kept = (None, None)
-    else:
-        kept = (None, indices) if indices.numel() else (x, None)
+    kept = (None, indices) if indices.numel() else (x, None)
+    kept = (None, None) if mode == "avg" else kept
     given = (normal(*y.shape), *kept, x.shape[2:], *rest, pooling.name)
     opcheck(REGISTERED.pool2d_input_gradient.default, given)
 
@@ -194,3 +197,43 @@ def test_an_operator_with_settings_is_another_one():
     assert conv_op("auto", Auto()) is plain
     assert conv_op("auto", Auto(accuracy=1e-4)) is bounded
     assert plain is not bounded
+
+
+def test_an_operator_of_ones_own_lives_until_its_gradient():
+    x, weight, _ = ConvCase("", (1, 2, 5, 5), 3).tensors()
+    y = convolve(LoopsConv(), x, weight.requires_grad_(), None, ConvGeometry((3, 3)))
+    y.sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, in make_dual
+def test_forward_mode_is_refused(subject):
+    x, weight, _ = ConvCase("", (1, 2, 5, 5), 3).tensors()
+    skip_unless(subject.can(ConvGeometry((3, 3))))
+    if subject.name == "auto":
+        pytest.skip("such a small case it hands to native, which knows forward mode")
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="op='native'"):
+        dual = forward_ad.make_dual(weight, weight)
+        convolve(subject.op, x, dual, None, ConvGeometry((3, 3)))
+
+
+def test_a_type_that_an_operator_lacks_is_named_after_planning_too():
+    x, weight, _ = ConvCase("", (1, 2, 5, 5), 3).tensors()
+    with pytest.raises(ConfigError, match=r"^ops: expected .*'direct', which can't: .*float16"):
+        convolve(conv_op("direct"), x.half(), weight.half(), None, ConvGeometry((3, 3)))
+
+
+@pytest.mark.parametrize("settings", [Auto(), Auto(allow=("direct",))], ids=["plain", "set"])
+def test_a_stored_model_finds_its_operator(settings):
+    for op in (conv_op("auto", settings), pool_op("auto", settings), conv_op("direct", settings)):
+        assert pickle.loads(pickle.dumps(op)) is op
+        assert copy.deepcopy(op) is op
+
+
+def test_outputs_can_be_changed_in_place(subject, pooling):
+    x, weight, _ = ConvCase("", (2, 3, 8, 8), 4).tensors()
+    x.requires_grad_()
+    if subject.can(ConvGeometry((3, 3))):
+        convolve(subject.op, x, weight, None, ConvGeometry((3, 3))).relu_().sum().backward()
+    for mode in ("max", "avg"):
+        pool(pooling.op, x, mode, PoolGeometry((2, 2), (2, 2))).relu_().sum().backward()

@@ -128,8 +128,8 @@ def _planes(x: Tensor) -> NDArray[Any]:
 
 
 def _channels(planes: NDArray[Any], like: Tensor) -> Tensor:
-    """Examples and channels as they were."""
-    return torch.from_numpy(planes).view(*like.shape[:2], *planes.shape[1:])
+    """Examples and channels as they were; not a view, which couldn't be changed in place."""
+    return torch.from_numpy(planes.reshape(*like.shape[:2], *planes.shape[1:]))
 
 
 def _sign(x: NDArray[Any], mode: str) -> Any:
