@@ -107,7 +107,7 @@ class _Among(Generic[T]):
         if self._chooser is None:
             from runner.ops._choosing import Chooser
 
-            self._chooser = Chooser(self.auto.measure_from)
+            self._chooser = Chooser(self.auto)
         found: T = self._chooser.choose(case, able)
         return found
 
