@@ -2,11 +2,9 @@
 
 Inner loops run along a row, where neighbours lie side by side in memory, so that they vectorise.
 Rows are taken in bands that stay in the core's cache; where there is padding, a band is copied
-with its zeros first, which costs little there and leaves the loops free of borders.
-
-For small kernels at stride 1 the loops over the kernel are unrolled: its numbers and the sum stay
-in registers, and each output is written once per input channel. In other cases each element of
-the kernel adds a shifted row to a row of sums.
+with its zeros first, which leaves the loops free of borders. Each element of the kernel adds a
+shifted row to a row of sums; small kernels at stride 1 have loops of their own, in
+`numba_conv_sums`.
 """
 
 from __future__ import annotations
