@@ -306,7 +306,7 @@ def test_help_shows_the_menu(cli: Callable[..., Finished]) -> None:
     done = cli("--help")
     assert done.rc == 0
     for group in (
-        "task: classify, compare, ",
+        "task: benchmark, benchmark_stack, classify, ",
         "stack: ",
         "data: ",
         "experiment/6_2: ",

@@ -105,6 +105,8 @@ class TestLeNet:
             "effective_stride": [2, 2],
             "memory_bytes": 4 * (1600 + 2416),
             "op": "native",
+            # 16 channels each, where there are 6 in and 16 out
+            "operator_bytes": 4 * 16 * (14 * 14 + 10 * 10),
         }
         assert data["layers"][1]["op"] is None
 

@@ -9,7 +9,7 @@ from checker import Conv, assert_close_to_reference, integers, normal
 
 from runner.geometry import ConvGeometry, Shape
 from runner.ops import conv_op
-from runner.ops.direct import bands, numba_conv, numba_conv_sums
+from runner.ops.direct import bands, numba_conv
 
 direct, native = conv_op("direct"), conv_op("native")
 
@@ -180,19 +180,6 @@ def test_nan_reaches_only_the_windows_it_is_in(width):
     expected = torch.zeros(4, width - 2, dtype=torch.bool)
     expected[:3, -1] = True
     assert torch.equal(y[0, 0].isnan(), expected)
-
-
-def test_compiled_code_is_found_again():
-    """A new process looks where a new dispatcher looks: on the disk."""
-    x, weight, bias = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 2), torch.zeros(1)
-    direct.forward(x, weight, bias, ConvGeometry((1, 2)))
-    anew = numba_conv_sums.narrow_correlation.__wrapped__(1, 2)
-    y = torch.empty(1, 1, 4, 3)
-    arrays = [t.numpy() for t in (x, weight, bias, y)]
-    anew(*arrays, (1, 1, 1, 1, 0, 0, 1, 4, 0), 0, 1)
-    assert torch.equal(y, torch.full((1, 1, 4, 3), 2.0))
-    assert sum(anew.stats.cache_hits.values()) == 1
-    assert not anew.stats.cache_misses
 
 
 def test_half_precision_is_refused():

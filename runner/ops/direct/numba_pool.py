@@ -53,6 +53,8 @@ def _windows(geometry: PoolGeometry, size: Pair) -> Windows:
     grid = (geometry.padding[2], geometry.stride[1], kw)
     if geometry.output is not None:
         grid = (0, 0, 0) if w % ow else (0, w // ow, w // ow)
+    elif max(grid[0] + w, (ow - 1) * grid[1] + kw) > 4 * w + 64:
+        grid = (0, 0, 0)  # mostly padding: a padded row is not worth its memory
     if geometry.output is not None or kh * kw > 256:
         return Windows(rows, columns, grid, w, np.empty(0, np.int64), (oh, ow))
     offsets = np.add.outer(np.arange(kh) * w, np.arange(kw)).reshape(-1)
