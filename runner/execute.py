@@ -176,6 +176,7 @@ def execute(
         if earlier is not None:
             tracker.rewind(job.task.reached(directory))
         run.tracker, run.directory, run.progress = tracker, directory, terminal.progress
+        run.say = terminal.line
         terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
         logger.info("%s\n%s", _title(job, run), plan)
         _log_head(tracker, config, plan, origin.command)
@@ -273,7 +274,9 @@ def _trackers(job: Job, directory: Path) -> Trackers:
 def _title(job: Job, run: Run) -> str:
     count = job.data.count()
     many = f"{count} × " if count > 1 else ""
-    parts = [job.task.kind, f"{job.data.kind} {many}{run.plan.input}"]
+    parts = [job.task.kind]
+    if job.task.uses_data:
+        parts.append(f"{job.data.kind} {many}{run.plan.input}")
     if job.task.needs_torch:
         asked = " (auto)" if job.device == "auto" else ""
         parts.append(f"{run.device}{asked} {job.dtype}")

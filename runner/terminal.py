@@ -105,8 +105,9 @@ class Terminal:
     def _cells(self, name: str, value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             text = ", ".join(f"{key} {compact(entry)}" for key, entry in value.items())
-            long = f"{len(value)} entries, in metrics.json"
-            yield name, long if len(text) > 160 else text or "none"
+            long = f"{len(value)} entr{'y' if len(value) == 1 else 'ies'}, in metrics.json"
+            nested = any(isinstance(entry, Mapping) for entry in value.values())
+            yield name, long if nested or len(text) > 160 else text or "none"
             return
         grid = _grid(value)
         if grid is None:

@@ -231,9 +231,12 @@ def _problems(model: type[Spec], errors: list[ErrorDetails], path: str) -> Itera
         *parts, last = error["loc"] or ("",)
         # An unknown key may look like a tag, but it is what the complaint is about.
         keep = error["type"] == "extra_forbidden" or not _is_union_tag(last)
-        location = [str(part) for part in parts if not _is_union_tag(part)]
-        location += [str(last)] if keep and last != "" else []
-        where = join(path, ".".join(location))
+        step = str if error["type"] == "invalid_key" else _step
+        location = [step(part) for part in parts if not _is_union_tag(part)]
+        location += [step(last)] if keep and last != "" else []
+        where = path
+        for part in location:
+            where = join(where, part)
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             yield from cause.under(where).problems
@@ -246,6 +249,11 @@ def _problems(model: type[Spec], errors: list[ErrorDetails], path: str) -> Itera
         expected = " or ".join(dict.fromkeys(one.expected for one in found))
         hint = next((one.hint for one in found if one.hint), "")
         yield Problem(where, expected, found[0].got, hint)
+
+
+def _step(part: int | str) -> str:
+    """A key, or the place of an entry in a list: ``only[0]``."""
+    return f"[{part}]" if isinstance(part, int) else part
 
 
 def _is_union_tag(part: int | str) -> bool:
@@ -292,7 +300,11 @@ def _problem(model: type[Spec], location: list[str], error: ErrorDetails, where:
         hint = f"Write {where}.name={error['input']}." if word else ""
         return Problem(where, f"a mapping with {', '.join(fields)}", got, hint)
     expected = _EXPECTED.get(error["type"], error["msg"][0].lower() + error["msg"][1:])
-    return Problem(where, expected.format(**error.get("ctx", {})), got)
+    expected = expected.format(**error.get("ctx", {})).replace(" 1 entries", " 1 entry")
+    given = error["input"]
+    whole = isinstance(given, float) and given.is_integer() and abs(given) <= LARGEST
+    hint = f"Write {int(given)}." if error["type"] == "int_type" and whole else ""
+    return Problem(where, expected, got, hint)
 
 
 def _model_at(model: type[Spec], path: list[str]) -> type[Spec]:

@@ -45,6 +45,10 @@ def no_progress(_total: int, _label: str, _done: int = 0, /) -> AbstractContextM
     return nullcontext(lambda _: None)
 
 
+def unheard(_line: str, /) -> None:
+    """What a run says that nobody watches."""
+
+
 @dataclass
 class Run:
     """Everything a task needs.
@@ -60,8 +64,9 @@ class Run:
         tracker: takes scalars, pictures and text.
         directory: where the task may write files.
         progress: opens a progress bar.
+        say: shows a line at once.
         outputs: what the task leaves for the Python API, by layer name.
-        notes: lines for the terminal, in order.
+        notes: lines for the terminal at the end, in order.
     """
 
     stack: Stack
@@ -74,6 +79,7 @@ class Run:
     tracker: Tracker
     directory: Path
     progress: Progress = no_progress
+    say: Callable[[str], None] = unheard
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -136,6 +142,11 @@ class Task(Kind, ABC):
     needs_torch: ClassVar[bool] = True
     memory_factor: ClassVar[int] = 1
     showcase: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def uses_data(self) -> bool:
+        """Whether the data matter; the head of a run doesn't name data that don't."""
+        return True
 
     def batch(self, count: int) -> int:
         """How many of the data's `count` images go through the stack at once."""

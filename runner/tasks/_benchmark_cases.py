@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 
 from runner import menu
 from runner.config.errors import ConfigError, Problem, describe, did_you_mean, one_of, problem
-from runner.config.spec import Menu, Spec, check, integers
+from runner.config.spec import Menu, Spec, check, integers, refuse
 from runner.geometry import AnyShape, Field, Shape, elements
 from runner.layers import Layer
 from runner.ops import PACKAGE, Ops
@@ -25,7 +25,10 @@ DOUBLE = ITEM_BYTES["float64"]
 
 
 def _input(value: object) -> tuple[int, ...]:
-    return tuple(integers(value, (4,), 1, "[examples, channels, height, width]"))
+    expected = "[examples, channels, height, width]"
+    if not isinstance(value, list | tuple):
+        refuse(expected, describe(value))
+    return tuple(integers(value, (4,), 1, expected))
 
 
 class Given(Spec):

@@ -20,6 +20,11 @@ from runner.tasks._roofline import Roofs
 
 TITLES = {"forward": "forward", "both": "forward + backward"}
 WIDTH = 80
+LEGEND = (
+    "ms: median of the rounds, ±% half their interquartile range; ratio: native's ms / these; "
+    "extra: memory seen to be taken besides input and output. GFLOP/s count what the definition "
+    "computes; fft and winograd need fewer multiplications, and may exceed the matrix product."
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ class Entry:
             return 2 * size * self.case.batch * elements(self.case.x)
         return self.passes * size * self.case.numbers
 
+    @property
+    def footprint(self) -> int:
+        """Bytes of a forward pass, by which it fits a cache or doesn't."""
+        return self.case.numbers * ITEM_BYTES[self.case.dtype]
+
     def to_dict(self, roofs: Roofs) -> dict[str, Any]:
         """Plain data."""
         row: dict[str, Any] = {
@@ -96,11 +106,13 @@ class Entry:
             "median_ms": found and found.median * 1e3,
             "spread": found and found.spread,
             "ratio": found and found.ratio,
+            "ratio_paired": found and found.paired,
             "ratio_spread": found and found.ratio_spread,
             "noisy": self.noisy,
             "gflop_per_s": found and self.operations / found.median / 1e9,
             "gb_per_s": found and self.moved / found.median / 1e9,
-            "roof_fraction": found and roofs.fraction(self.operations, self.moved, found.median),
+            "roof_fraction": found
+            and roofs.fraction(self.operations, self.moved, found.median, self.footprint),
         }
         return row | {
             "extra_bytes": self.extra,
@@ -117,14 +129,6 @@ def points(entries: Sequence[Entry], which: str) -> dict[str, list[tuple[float, 
             speed = entry.operations / entry.statistics.median / 1e9
             found.setdefault(entry.name, []).append((entry.operations / entry.moved, speed))
     return found
-
-
-def cached(entries: Sequence[Entry]) -> dict[str, float]:
-    """The fastest copy of a case's input, in gigabytes per second; small ones stay in a cache."""
-    speeds = [
-        e.moved / e.statistics.median / 1e9 for e in entries if e.name == COPY and e.statistics
-    ]
-    return {f"the fastest copy of an input, {max(speeds):.3g} GB/s": max(speeds)} if speeds else {}
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> bytes:
@@ -280,16 +284,23 @@ def remarks(
             lines.append(f"Times as fast as native (geometric mean), {' '.join(said)}.")
     threads = machine["threads"]
     lines += [
-        f"From case to case, a copy moved {_range(roofs.copies)} GB/s, and a matrix product did "
-        f"{_range(roofs.products)} GFLOP/s: {threads} thread{'s' * (threads != 1)} of "
-        f"{machine['device']}.",
+        f"At its best, {threads} thread{'s' * (threads != 1)} of {machine['device']} moved "
+        f"{_digits(roofs.memory / 1e9)} GB/s between tensors far larger than caches, up to "
+        f"{_digits(roofs.cache / 1e9)} GB/s between small ones, and multiplied matrices at "
+        f"{_digits(roofs.product / 1e9)} GFLOP/s.",
+        LEGEND,
     ]
+    if any(entry.name == COPY for entry in entries):
+        lines.append(
+            "The row copy is x.clone() of a case's input: it gets new memory every time, which "
+            "those tensors don't."
+        )
     noisy = sum(entry.noisy for entry in entries)
     timed = sum(entry.statistics is not None for entry in entries)
     if noisy:
         lines.append(
-            f"~ marks {noisy} of {timed} ratios that are uncertain by more than {NOISY:.0%} "
-            "(interquartile range / √rounds), or were taken fewer than three times."
+            f"~: {noisy} of {timed} ratios are uncertain by more than {NOISY:.0%}, or were taken "
+            "fewer than three times. More seconds per case (task.seconds) make them surer."
         )
     cores = os.cpu_count() or 1
     if machine["load"] > cores / 2:
@@ -301,11 +312,6 @@ def remarks(
         if entry.verdict.failure and entry.which == passes[0]:
             lines.append(f"WRONG: {entry.name} on {entry.case.name}: {entry.verdict.failure}.")
     return lines
-
-
-def _range(speeds: Sequence[float]) -> str:
-    """The lowest and the highest, in units of 10⁹."""
-    return " to ".join(_digits(speed / 1e9) for speed in (min(speeds), max(speeds)))
 
 
 def markdown(entries: Sequence[Entry], passes: Sequence[str], machine: str) -> str:

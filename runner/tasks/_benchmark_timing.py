@@ -39,7 +39,7 @@ LONG = 0.1
 SHARE = 0.1
 """Of the yardstick's time: what a quick call is repeated for, so that as many count as fit in."""
 NOISY = 0.05
-"""How uncertain a median ratio may be, relative to it, before it is marked."""
+"""How uncertain a ratio may be, relative to it, before it is marked."""
 
 
 def clock(device: str) -> Clock:
@@ -161,30 +161,38 @@ class Statistics:
         rounds: how many there are.
         median: seconds.
         spread: interquartile range relative to the median; None of fewer than three.
-        ratio: the yardstick's seconds per one's own; the median over rounds.
-        ratio_spread: its interquartile range, relative to it; None of fewer than three.
+        ratio: the yardstick's median seconds per one's own.
+        paired: the median of the ratios of each round; the same, unless there was noise.
+        ratio_spread: the interquartile range of these, relative to it; None of fewer than three.
     """
 
     rounds: int
     median: float
     spread: float | None
     ratio: float
+    paired: float
     ratio_spread: float | None
 
     @property
     def noisy(self) -> bool:
-        """Whether the median ratio is uncertain: by about its interquartile range / √rounds."""
-        return self.ratio_spread is None or self.ratio_spread / sqrt(self.rounds) > NOISY
+        """Whether the ratio is uncertain: by about the interquartile range / √rounds.
+
+        Or by how far the ratio of the medians is from the median of the rounds' ratios.
+        """
+        if self.ratio_spread is None:
+            return True
+        apart = abs(self.paired / self.ratio - 1)
+        return max(self.ratio_spread / sqrt(self.rounds), apart) > NOISY
 
     @staticmethod
     def of(seconds: Sequence[float], yardstick: Sequence[float]) -> Statistics:
         """Of a series, and the yardstick's in the same rounds."""
         taken, beside = np.asarray(seconds), np.asarray(yardstick)
         there = np.isfinite(taken)
-        taken, beside = taken[there], beside[there]
-        middle, spread = _middle(taken)
-        ratio, ratio_spread = _middle(beside / taken)
-        return Statistics(len(taken), middle, spread, ratio, ratio_spread)
+        paired, ratio_spread = _middle(beside[there] / taken[there])
+        middle, spread = _middle(taken[there])
+        ratio = float(np.median(beside)) / middle
+        return Statistics(int(there.sum()), middle, spread, ratio, paired, ratio_spread)
 
 
 def _middle(values: Any) -> tuple[float, float | None]:

@@ -3,14 +3,17 @@
 After Williams, Waterman and Patterson, *Roofline: an insightful visual performance model for
 multicore architectures* (2009): an operator can't be faster than its arithmetic allows, nor than
 its data can be moved. Both roofs are measured in the same process, on the same threads and in
-between the cases, so that they show too how steady the machine was.
+between the cases. What else the machine does can only make them slower, so that the best counts.
+
+How fast data move depends on how many there are: what fits a cache needn't come from memory. So
+copies of several sizes are measured, and a case is held against those that move at least as many
+bytes as it does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from runner.tasks._benchmark_timing import clock
@@ -19,11 +22,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COPIED = {"cpu": 2**27, "cuda": 2**29}
-"""Bytes of what is copied, far more than caches hold."""
-SIDE = {"cpu": 1024, "cuda": 8192}
-"""Rows and columns of the matrices that are multiplied."""
-TIMES = 3
-"""How often each is measured at a time."""
+"""Bytes of the largest copy, far more than caches hold: the memory's roof."""
+LEAST = 2**17
+"""Bytes of the smallest: of fewer, the call itself takes longer than moving them."""
+SIDE = {"cpu": 512, "cuda": 8192}
+"""Rows and columns of the matrices that are multiplied: the fewer, the likelier that nothing
+interrupts one product."""
+TIMES, OFTEN = 3, 5
+"""How often the largest copy is measured at a time, and for each, what takes less time."""
 
 
 def allocated(device: str) -> int:
@@ -33,63 +39,104 @@ def allocated(device: str) -> int:
 
 @dataclass
 class Roofs:
-    """A copy and a matrix product, measured again and again.
+    """Copies and a matrix product, measured again and again.
 
     Attributes:
         device: ``cpu``, ``cuda:0`` …
         dtype: name of the numbers' type.
-        copies: bytes read and written per second, of each measurement.
+        copies: by how many bytes are copied, the bytes read and written per second, of each
+            measurement. The copy's memory is there beforehand: getting it would take as long.
         products: multiplications and additions per second, likewise.
     """
 
     device: str
     dtype: str
-    copies: list[float] = field(default_factory=list)
+    copies: dict[int, list[float]] = field(default_factory=dict)
     products: list[float] = field(default_factory=list)
 
-    def measure(self) -> None:
-        """Measure both, in turns."""
+    def measure(self, footprint: int) -> None:
+        """Measure the matrix product, the largest copy and one of a case's size, in turns.
+
+        Args:
+            footprint: bytes that the case reads and writes in a forward pass.
+        """
         import torch
 
         seconds = clock(self.device)
         kind, dtype = self.device.partition(":")[0], getattr(torch, self.dtype)
-        count = COPIED.get(kind, COPIED["cpu"]) // dtype.itemsize
         # Few processors multiply half-precision numbers, and without, it takes hundreds of times
         # as long.
         slow = (kind, self.dtype) == ("cpu", "float16")
         side = SIDE.get(kind, SIDE["cpu"]) // (4 if slow else 1)
-        x = torch.ones(count, device=self.device, dtype=dtype)
+        x = torch.ones(self._largest // dtype.itemsize, device=self.device, dtype=dtype)
+        y = torch.ones_like(x)
         a, b = (torch.ones(side, side, device=self.device, dtype=dtype) for _ in range(2))
         for _ in range(TIMES):
-            self.copies.append(2 * count * dtype.itemsize / seconds(x.clone))
-            self.products.append(2 * side**3 / seconds(_product(a, b)))
+            self._copied(self._largest, seconds(_copy(x, y)))
+            for _ in range(OFTEN):
+                size = self._size(footprint)
+                count = size // dtype.itemsize
+                self._copied(size, seconds(_copy(x[:count], y[:count])))
+                self.products.append(2 * side**3 / seconds(_product(a, b)))
+
+    def _copied(self, size: int, seconds: float) -> None:
+        self.copies.setdefault(size, []).append(2 * size / seconds)
 
     @property
-    def copy(self) -> float:
-        """Bytes per second, read and written; the median."""
-        return median(self.copies)
+    def _largest(self) -> int:
+        return COPIED.get(self.device.partition(":")[0], COPIED["cpu"])
+
+    def _size(self, footprint: int) -> int:
+        """Bytes of the copy that reads and writes about as many: a power of 2."""
+        half = max(footprint // 2, 1)
+        return int(min(max(2 ** (half.bit_length() - 1), LEAST), self._largest))
+
+    def bandwidth(self, footprint: int) -> float:
+        """Bytes per second that a case could move: the best copy of its size, or of a larger."""
+        size = self._size(footprint)
+        return max(max(speeds) for copied, speeds in self.copies.items() if copied >= size)
+
+    @property
+    def memory(self) -> float:
+        """Bytes per second, read and written, of a copy far larger than caches; the best."""
+        return self.bandwidth(2 * self._largest)
+
+    @property
+    def cache(self) -> float:
+        """Of a copy of any size; the best."""
+        return self.bandwidth(0)
 
     @property
     def product(self) -> float:
-        """Multiplications and additions per second; the median."""
-        return median(self.products)
+        """Multiplications and additions per second; the best."""
+        return max(self.products)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: medians, and how steady they were."""
+        """Plain data: the best, and how steady they were."""
+        largest = self.copies[max(self.copies)]
         return {
-            "copy_gb_per_s": self.copy / 1e9,
+            "copy_gb_per_s": self.memory / 1e9,
+            "cached_copy_gb_per_s": self.cache / 1e9,
             "product_gflop_per_s": self.product / 1e9,
-            "copy_range": [min(self.copies) / 1e9, max(self.copies) / 1e9],
+            "copy_range": [min(largest) / 1e9, max(largest) / 1e9],
             "product_range": [min(self.products) / 1e9, max(self.products) / 1e9],
+            "copies_gb_per_s": {
+                str(size): max(speeds) / 1e9 for size, speeds in sorted(self.copies.items())
+            },
         }
 
-    def fraction(self, operations: float, moved: float, seconds: float) -> float:
+    def fraction(self, operations: float, moved: float, seconds: float, footprint: int) -> float:
         """How much of what the lower roof allows was reached.
 
-        More than 1 where the data stay in a cache, which is faster than the memory, or where an
-        algorithm needs fewer multiplications than the definition.
+        More than 1 where an algorithm needs fewer multiplications than the definition, and by a
+        little where more is read than written: a copy writes as much as it reads, and writing
+        takes longer.
         """
-        return max(operations / self.product, moved / self.copy) / seconds
+        return max(operations / self.product, moved / self.bandwidth(footprint)) / seconds
+
+
+def _copy(x: Tensor, y: Tensor) -> Callable[[], Tensor]:
+    return lambda: y.copy_(x)
 
 
 def _product(a: Tensor, b: Tensor) -> Callable[[], Tensor]:

@@ -95,6 +95,17 @@ class Case:
         assert isinstance(op, ConvOp) and weight is not None
         return autograd.convolve(op, x, weight, bias, self.geometry, module.pad_mode, module.flip)
 
+    def as_computed(self) -> tuple[Tensor, Tensor | None, Any]:
+        """Input, kernel and window as an operator gets them: it knows padding by zeros alone."""
+        import torch.nn.functional as F
+
+        geometry, mode = self.geometry, str(getattr(self.module, "pad_mode", "zeros"))
+        if mode == "zeros" or not any(geometry.padding):
+            return self.x, self.weight, geometry
+        top, bottom, left, right = geometry.padding
+        padded = F.pad(self.x, (left, right, top, bottom), mode)
+        return padded, self.weight, replace(geometry, padding=(0, 0, 0, 0))
+
     def double(self) -> Case:
         """The very same numbers in double precision, on the CPU: not every device has it."""
         return self._mapped(lambda one: one.cpu().double())

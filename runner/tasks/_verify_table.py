@@ -37,6 +37,7 @@ class Verified:
         row: the layer.
         against: which operator gave the reference, if any did.
         errors: by what is computed.
+        ops: by what is computed, the operator that did.
         agreement: how far native is from loops on a crop, where native gave the reference.
         given: whether all that came in were numbers.
     """
@@ -44,6 +45,7 @@ class Verified:
     row: Row
     against: str
     errors: dict[str, Error]
+    ops: dict[str, str]
     agreement: float = 0.0
     given: bool = True
 
@@ -55,11 +57,19 @@ class Verified:
     @property
     def worst(self) -> str:
         """What comes closest to its gate, or is farthest beyond it."""
-        return max(self.errors, key=lambda name: self.errors[name].share)
+
+        def badness(name: str) -> tuple[bool, float, float]:
+            error = self.errors[name]
+            # Beyond gates of zero, all shares are infinite.
+            return not error.holds, error.share, error.relative
+
+        return max(self.errors, key=badness)
 
     def metrics(self) -> dict[str, Any]:
         """For ``metrics.json`` and `expect`."""
         found = {name: error.metrics() for name, error in self.errors.items()}
+        for name, op in self.ops.items():
+            found[name]["op"] = op
         return {"op": self.row.op, "reference": self.against, **found}
 
 
@@ -87,10 +97,13 @@ def table(layers: Sequence[Verified], width: int | None = None) -> list[str]:
 
 def _lines(layer: Verified, whole: bool) -> list[tuple[str, ...]]:
     names = list(layer.errors) if whole else [layer.worst]
-    heads = [(layer.name, layer.row.op, layer.against or "–")] + [("", "", "")] * len(names)
-    return [
-        (*head, *_cells(SHORT[n], layer.errors[n])) for head, n in zip(heads, names, strict=False)
-    ]
+    lines, op = [], ""
+    for i, name in enumerate(names):
+        same, op = op == layer.ops[name], layer.ops[name]
+        where, against = ("", "") if i else (layer.name, layer.against or "–")
+        head = (where, "" if same else op, against)
+        lines.append((*head, *_cells(SHORT[name], layer.errors[name])))
+    return lines
 
 
 def _cells(name: str, error: Error) -> tuple[str, ...]:
@@ -126,6 +139,15 @@ def _short(number: float) -> str:
     return f"{digits.removesuffix('.0')}e{int(exponent)}"
 
 
+def legend(dtype: str) -> str:
+    """What the columns say."""
+    return (
+        "relL2: ‖e‖ / ‖reference‖, e being the error; max: max|e| / max|reference|; gate: the most "
+        "that each of the two may be. equal: how many numbers are the reference's as rounded to "
+        f"{dtype}; exact: all of them; holds: within both gates; FAILS: beyond one."
+    )
+
+
 def notes(layers: Sequence[Verified], dtype: str) -> list[str]:
     """What has to be said beside the table."""
     said = []
@@ -144,8 +166,9 @@ def notes(layers: Sequence[Verified], dtype: str) -> list[str]:
         )
     if any(_starred(error) for layer in layers for error in layer.errors.values()):
         said.append(
-            "* What is added up here cancels more than random signs do, in every operator: the "
-            "error is relative to what random signs would leave."
+            "* Large terms cancel here to a small sum, as an edge detector's do on flat gray. What "
+            "is left is rounding, in every operator; so the error is relative to the size that the "
+            "sum would have with random signs."
         )
     said += _long_sums(layers, dtype)
     bad = [layer.name for layer in layers if not layer.given]

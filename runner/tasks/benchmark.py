@@ -20,7 +20,7 @@ from runner.choices import Choice, choices
 from runner.config.errors import problem
 from runner.machine import processor
 from runner.ops import OpName, Ops
-from runner.plan import Plan
+from runner.plan import ITEM_BYTES, Plan
 from runner.readable import readable_bytes
 from runner.stack import Stack
 from runner.tasks import Advance, Run, Task
@@ -79,6 +79,11 @@ class Benchmark(Task):
     memory_gib: Annotated[float, Limited(gt=0)] = 3.0
 
     @property
+    def uses_data(self) -> bool:
+        """Cases have sizes of their own; a stack's layers have those that data gives them."""
+        return self.cases is None
+
+    @property
     def _limit(self) -> int:
         return int(self.memory_gib * GIB)
 
@@ -127,12 +132,13 @@ class Benchmark(Task):
         with run.progress(steps, "measuring") as advance, torch.no_grad(), opencv_threads():
             for i, (case, names, left_out) in enumerate(work):
                 advance(case.name)
-                roofs.measure()
+                roofs.measure(case.numbers * ITEM_BYTES[run.dtype])
                 added = self._measure(run, case, names, advance)
                 entries += added
                 lines = report.block(case, added, left_out)
                 logger.info("\n".join(lines))
-                run.notes += ["", *lines]
+                for line in ("", *lines):
+                    run.say(line)
                 _track(run, added, i + 1)
                 # After every case: what was measured stays, should the run be interrupted.
                 self._write(run, entries, roofs, machine)
@@ -223,17 +229,19 @@ class Benchmark(Task):
         if absent:
             run.notes.append(f"Not installed, and so not measured: {', '.join(absent)}.")
         run.tracker.text("benchmark", (run.directory / "benchmark.md").read_text())
+        aside = {entry.name for entry in entries if not entry.is_operator}
         for which in self.passes:
             found = report.ratios(entries, which)
             if found:
                 title = f"Times as fast as native, {report.TITLES[which]}"
-                run.tracker.image(f"benchmark/{which}", charts.ratios(found, title))
+                run.tracker.image(f"benchmark/{which}", charts.ratios(found, title, aside))
         points = report.points(entries, self.passes[0])
         if points:
-            copy, product = roofs.copy / 1e9, roofs.product / 1e9
-            memory = {f"copy {copy:.3g} GB/s, matrix product {product:.3g} GFLOP/s": copy}
+            product = roofs.product / 1e9
+            speeds = {"memory": roofs.memory / 1e9, "caches": roofs.cache / 1e9}
+            bandwidths = {f"{where}: {s:.3g} GB/s": s for where, s in speeds.items()}
             title = f"Under the roofs: {report.TITLES[self.passes[0]]}"
-            drawn = charts.roofline(points, memory | report.cached(entries), product, title)
+            drawn = charts.roofline(points, bandwidths, product, title, aside)
             run.tracker.image("benchmark/roofline", drawn)
 
     def _metrics(self, entries: Sequence[Entry], roofs: Roofs) -> dict[str, Any]:
@@ -244,7 +252,8 @@ class Benchmark(Task):
             "measured": len({(entry.case.name, entry.name) for entry in entries}),
             "noisy": sum(entry.noisy for entry in entries),
             **report.summary(entries, self.passes),
-            "copy_gb_per_s": roofs.copy / 1e9,
+            "copy_gb_per_s": roofs.memory / 1e9,
+            "cached_copy_gb_per_s": roofs.cache / 1e9,
             "product_gflop_per_s": roofs.product / 1e9,
         }
 

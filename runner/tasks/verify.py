@@ -25,7 +25,7 @@ from runner.tasks import Run, Task
 from runner.tasks._outputs import to_numpy
 from runner.tasks._selection import named_layer
 from runner.tasks._verify_reference import Choice, chosen, reference
-from runner.tasks._verify_table import FILE, SHORT, WIDTH, Verified, notes, table
+from runner.tasks._verify_table import FILE, SHORT, WIDTH, Verified, legend, notes, table
 from runner.tracking import charts, pictures
 from runner.tracking.directory import write_atomically
 
@@ -154,24 +154,27 @@ class Verify(Task):
 
         from runner.tasks._verify_case import FORWARD, Case
         from runner.tasks._verify_error import Error
+        from runner.tasks._verify_judge import operator, operators
 
         module: Any = run.model.get_submodule(row.name)
         generator = torch.Generator().manual_seed(run.seed)
         case = Case.of(module, x, torch.randn(y.shape, generator=generator).to(y))
         op = conv_op(row.op, run.ops.auto) if row.kind == "conv" else pool_op(row.op, run.ops.auto)
         found = {FORWARD: y} | (case.gradients(op) if self.gradients else {})
-        gate = self._gate(op, run.dtype)
+        ops = {name: one for name, one in operators(case, row.op).items() if name in found}
+        gates = {n: self._gate(operator(ops[n], case, op), run.dtype) for n in found}
         if not case.finite:
-            return Verified(row, "", dict.fromkeys(found, Error.undefined(gate)), given=False)
+            undefined = {name: Error.undefined(gate) for name, gate in gates.items()}
+            return Verified(row, "", undefined, ops, given=False)
         wanted = chosen(self.reference, row, len(x), self.work)
         right = reference(case, wanted, row.path, self.gradients)
         results, sizes, terms = right.results, right.magnitudes, case.terms()
         errors = {
-            name: Error.of(one.cpu(), results[name], sizes[name], terms[name], gate)
+            name: Error.of(one.cpu(), results[name], sizes[name], terms[name], gates[name])
             for name, one in found.items()
         }
         self._draw(run, row, found, results)
-        return Verified(row, wanted, errors, agreement=right.agreement)
+        return Verified(row, wanted, errors, ops, agreement=right.agreement)
 
     def _gate(self, op: Operator, dtype: str) -> Gate:
         own = (Operator.gates | op.gates)[dtype]
@@ -192,7 +195,11 @@ class Verify(Task):
             place = f"image {at[0]}, channel {at[1]}"
             panels += [
                 pictures.signed(to_numpy(right[name])[at], f"{row.name}, {what}: {place}"),
-                pictures.signed(error[at], f"error of {row.op}" if error[at].any() else "no error"),
+                pictures.signed(
+                    error[at],
+                    f"error of {row.op}" if error[at].any() else "no error",
+                    numbers=False,
+                ),
             ]
         run.tracker.image(f"verify/maps/{row.name}", pictures.sheet(panels, columns=2))
 
@@ -205,21 +212,26 @@ class Verify(Task):
         run.notes += ["", *shown]
         if len(shown) < len(whole):
             run.notes.append(f"Of each layer the worst; all are in {FILE}.")
-        said = notes(layers, run.dtype)
-        run.notes += ["", *said] if said else []
+        run.notes += ["", legend(run.dtype), *notes(layers, run.dtype)]
+        count = run.data.count()
+        if run.plan.batch < count:
+            run.notes.append(f"{run.plan.batch} of {count} images were used (task.images).")
+        if self.layers and any(layer.row.op == "auto" for layer in layers):
+            run.notes.append("All layers were computed, so auto chose for others as well:")
         scalars, bars = {}, {}
         for layer in layers:
             for name, error in layer.errors.items():
                 if error.finite:
                     scalars[f"verify/{layer.name}/{name}"] = error.relative
             worst = layer.errors[layer.worst]
-            bars[f"{layer.name}, {SHORT[layer.worst]}"] = {
+            fails = "" if worst.holds else " FAILS"
+            bars[f"{layer.name}, {SHORT[layer.worst]}{fails}"] = {
                 "‖e‖ / ‖reference‖": (worst.relative, worst.gate.relative),
                 "max|e| / max|reference|": (worst.largest, worst.gate.largest),
             }
         run.tracker.scalars(scalars, 0)
         title = "Errors beside their gates, of each layer the worst"
-        run.tracker.image("verify/errors", charts.beside_limits(bars, title, "error"))
+        run.tracker.image("verify/errors", charts.beside_limits(bars, title, "error", "gate"))
 
 
 def _seen(run: Run, rows: Sequence[Row]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -6,9 +6,9 @@ windows a run has no use for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import cycle, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DPI = 100
-COLOURS = ("#2166ac", "#b2182b", "#4d9221", "#8c510a", "#762a83", "#737373", "#d6a000", "#01a0a0")
+GRAY = "#737373"
+COLOURS = ("#2166ac", "#b2182b", "#4d9221", "#8c510a", "#762a83", GRAY, "#d6a000", "#01a0a0")
 """Lines in the order they are given; the first two are those of `pictures.BLUE_TO_RED`."""
 
 
@@ -98,15 +99,19 @@ def bars(
 
 
 def beside_limits(
-    rows: Mapping[str, Mapping[str, tuple[float, float]]], title: str, x_label: str
+    rows: Mapping[str, Mapping[str, tuple[float, float]]],
+    title: str,
+    x_label: str,
+    limit_label: str = "limit",
 ) -> Image.Image:
     """Quantities beside what they may be: a bar up to a value, a line at its limit; logarithmic.
 
     Args:
         rows: name to quantities, each with its value and its limit; what is not positive and
-            finite has no bar, and a limit of zero no line.
+            finite has no bar, and a limit of zero is drawn at the left edge.
         title: written above.
         x_label: what the values are.
+        limit_label: what the limits are.
     """
     names, quantities = list(rows), list(next(iter(rows.values())))
     height = 0.8 / len(quantities)
@@ -117,24 +122,29 @@ def beside_limits(
             values = [value if 0 < value < np.inf else np.nan for value, _ in pairs]
             axes.barh(places, values, 0.8 * height, color=COLOURS[i], label=quantity)
             for place, (value, limit) in zip(places, pairs, strict=True):
-                if limit > 0:
-                    reach = place - height / 2, place + height / 2
-                    axes.plot([limit, limit], reach, color=COLOURS[i], linewidth=2.5)
+                at = axes.get_yaxis_transform()
+                reach = place - height / 2, place + height / 2
+                where: dict[str, Any] = {} if limit > 0 else {"transform": at}
+                x = limit or 0.006  # of the axis' width: it has no zero
+                axes.plot([x, x], reach, color="white", linewidth=5, zorder=3, **where)
+                axes.plot([x, x], reach, color="black", linewidth=2.5, zorder=3, **where)
+                if limit == 0:
+                    axes.text(0.015, place, "limit 0", transform=at, va="center", fontsize=8)
                 if not 0 < value < np.inf:
-                    at = axes.get_yaxis_transform()
-                    axes.text(0.01, place, f"{value:g}", transform=at, va="center", fontsize=8)
+                    axes.text(0.1, place, f"{value:g}", transform=at, va="center", fontsize=8)
         axes.set_xscale("log", nonpositive="clip")  # or bars, which begin at 0, are not drawn
-        limits = [limit for row in rows.values() for _, limit in row.values() if limit > 0]
-        if limits:
-            low, high = axes.get_xlim()
-            axes.set_xlim(min(low, min(limits) / 100), max(high, 3 * max(limits)))
+        drawn = [number for row in rows.values() for pair in row.values() for number in pair]
+        drawn = [number for number in drawn if 0 < number < np.inf]
+        if drawn:
+            axes.set_xlim(min(drawn) / 100, 3 * max(drawn))
         axes.set_yticks(range(len(rows)), names, fontsize=8)
         axes.set(title=title, xlabel=x_label)
         axes.grid(axis="x", color="#e0e0e0", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+        axes.plot([], [], color="black", linewidth=2.5, label=limit_label)
+        axes.figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     return picture[0]
 
 
@@ -185,6 +195,7 @@ def roofline(
     bandwidths: Mapping[str, float],
     peak: float,
     title: str,
+    aside: Collection[str] = (),
 ) -> Image.Image:
     """Speeds under roofs: what moving the data allows, and what arithmetic does.
 
@@ -193,6 +204,7 @@ def roofline(
         bandwidths: name to gigabytes per second that can be moved; from the second on dashed.
         peak: giga-operations per second that can be computed.
         title: written above.
+        aside: names that are drawn in gray.
     """
     ridges = [peak / bandwidth for bandwidth in bandwidths.values()]
     across = [x for pairs in points.values() for x, _ in pairs] + ridges
@@ -202,8 +214,11 @@ def roofline(
             heights = [min(peak, bandwidth * x) for x in (left, ridges[i], right)]
             line = "--" if i else "-"
             axes.plot([left, ridges[i], right], heights, line, color="black", label=name)
-        for (name, pairs), style in zip(points.items(), _marks(), strict=False):
-            axes.plot(*zip(*pairs, strict=True), linestyle="", label=name, **style)
+        label = f"matrix product: {peak:.3g} GFLOP/s"
+        axes.axhline(peak, linestyle=":", linewidth=1, color="black", label=label)
+        for name, style in _marks(points, aside).items():
+            pairs = zip(*points[name], strict=True)
+            axes.plot(*pairs, linestyle="", label=name, **style)
         axes.set(xscale="log", yscale="log", title=title, xlim=(left, right))
         axes.set(xlabel="operations per byte", ylabel="GFLOP/s")
         axes.grid(color="#e0e0e0", linewidth=0.7)
@@ -213,19 +228,23 @@ def roofline(
 
 
 def ratios(
-    rows: Mapping[str, Mapping[str, float]], title: str, x_label: str = "times as fast"
+    rows: Mapping[str, Mapping[str, float]],
+    title: str,
+    aside: Collection[str] = (),
+    x_label: str = "times as fast",
 ) -> Image.Image:
     """How many times as fast each of several is, a row per case; logarithmic, a line at 1.
 
     Args:
         rows: case to name to ratio, each more than 0; what has none is left out.
         title: written above.
+        aside: names that are drawn in gray.
         x_label: what the ratios are.
     """
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     with _chart((7.2, 1.6 + 0.28 * len(rows))) as (axes, picture):
         axes.axvline(1, color="black", linewidth=1)
-        for name, style in zip(names, _marks(), strict=False):
+        for name, style in _marks(names, aside).items():
             places = [i for i, row in enumerate(rows.values()) if name in row]
             values = [row[name] for row in rows.values() if name in row]
             axes.plot(values, places, linestyle="", label=name, **style)
@@ -238,10 +257,15 @@ def ratios(
     return picture[0]
 
 
-def _marks() -> Iterator[dict[str, Any]]:
-    """Colours and shapes, without end; none comes twice among the first 56."""
-    for colour, marker in zip(cycle(COLOURS), cycle("os^Dv<P"), strict=False):
-        yield {"color": colour, "marker": marker, "markersize": 5}
+def _marks(names: Iterable[str], aside: Collection[str]) -> dict[str, dict[str, Any]]:
+    """A colour and a shape for each name; of the first 56 no two are alike, nor of 5 in gray."""
+    coloured = zip(cycle(c for c in COLOURS if c != GRAY), cycle("os^Dv<Ph"), strict=False)
+    gray = zip(repeat(GRAY), cycle("x+*1|"), strict=False)
+    found = {}
+    for name in names:
+        colour, marker = next(gray if name in aside else coloured)
+        found[name] = {"color": colour, "marker": marker, "markersize": 6}
+    return found
 
 
 def confusion(counts: NDArray[Any], classes: Sequence[str], title: str) -> Image.Image:

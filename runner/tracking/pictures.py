@@ -42,7 +42,12 @@ LARGEST = 640
 
 
 def signed(
-    values: Array, title: str, scale: float | None = None, boxes: Sequence[Box] = ()
+    values: Array,
+    title: str,
+    scale: float | None = None,
+    boxes: Sequence[Box] = (),
+    *,
+    numbers: bool = True,
 ) -> Image.Image:
     """A map with signs, h × w: blue below zero, white at zero, red above.
 
@@ -51,6 +56,7 @@ def signed(
         title: written above.
         scale: the number drawn in full colour; default: the largest magnitude.
         boxes: drawn on it.
+        numbers: whether a small map carries its numbers.
     """
     scale = symmetric_scale([values]) if scale is None else scale
     values, boxes = _reduced(values), [box.reduced(_block(values)) for box in boxes]
@@ -63,7 +69,7 @@ def signed(
     return _panel(
         diverging(values, scale),
         title,
-        values,
+        values if numbers else None,
         bar=partial(_scale, colours=BLUE_TO_RED, labels=labels),
         boxes=boxes,
     )

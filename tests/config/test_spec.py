@@ -68,6 +68,8 @@ def test_raw_input_is_left_as_it_was():
         ({"number": float("nan")}, "number: expected a finite number, got nan."),
         ({"number": None}, "number: expected a number, got nothing (null)."),
         ({"whole": 1.5}, "whole: expected an integer, got 1.5."),
+        ({"whole": 1e3}, "whole: expected an integer, got 1000.0. Write 1000."),
+        ({"whole": 1e30}, "whole: expected an integer, got 1e+30."),
         ({"whole": 0}, "whole: expected at least 1, got 0."),
         ({"whole": 10}, "whole: expected less than 10, got 10."),
         ({"text": 3}, "text: expected text, got 3."),
@@ -85,7 +87,7 @@ def test_raw_input_is_left_as_it_was():
         ),
         ({"either": 1.5}, "either: expected an integer or auto, got 1.5."),
         ({"names": "abc"}, "names: expected a list, got 'abc' (text)."),
-        ({"names": []}, "names: expected at least 1 entries, got []."),
+        ({"names": []}, "names: expected at least 1 entry, got []."),
         ({1: 2}, "1: expected text as a key, got 1."),
         (
             {"numbr": 2},

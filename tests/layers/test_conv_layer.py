@@ -61,7 +61,7 @@ class TestFields:
             ({}, "channels: expected a value, got nothing. Only a weight given by name or"),
             ({"channels": 2}, "kernel: expected a value, got nothing."),
             ({"channels": "2", "kernel": 3}, "channels: expected an integer, got '2' (text)."),
-            ({"channels": 2.0, "kernel": 3}, "channels: expected an integer, got 2.0."),
+            ({"channels": 2.0, "kernel": 3}, "channels: expected an integer, got 2.0. Write 2."),
             ({"channels": True, "kernel": 3}, "channels: expected an integer, got true."),
             ({"channels": 0, "kernel": 3}, "channels: expected at least 1, got 0."),
             (

@@ -28,7 +28,7 @@ from runner.tasks._benchmark_reference import reference
 from runner.tasks._benchmark_report import Entry
 from runner.tasks._benchmark_subjects import Bench, Subject, Verdict
 from runner.tasks._benchmark_timing import SHARE, Statistics, clock, peak, rounds
-from runner.tasks._roofline import Roofs
+from runner.tasks._roofline import OFTEN, TIMES, Roofs
 from runner.tasks._verify_case import Case as VerifyCase
 from runner.tasks._verify_reference import computed
 from runner.tasks._yardsticks import missing
@@ -116,7 +116,13 @@ class TestCases:
             ),
             (("task.only=[edge-5l2]",), "task.only[0]: expected a name or a pattern that matches"),
             (("task.only=[edge-5l2]",), "Did you mean 'edge-512'?"),
-            (("task.only=[]",), "task.only: expected at least 1"),
+            (
+                (f"+task.cases.mine={CONV.replace('[1, 1, 8, 8]', '8')}",),
+                "task.cases.mine.input: expected [examples, channels, height, width], got 8.",
+            ),
+            (("task.only=[]",), "task.only: expected at least 1 entry, got []."),
+            (("task.only=[1]",), "task.only[0]: expected text, got 1."),
+            (("task.repeats=1e2",), "task.repeats: expected an integer, got 100.0. Write 100."),
             (("task.ops=[drect]",), "Did you mean 'direct'?"),
             (
                 ("task.ops=[winograd]", "task.only=[blur-512, lenet1]"),
@@ -330,10 +336,17 @@ class TestTiming:
     def test_statistics(self) -> None:
         # Sorted, 1 2 3 4 5: quartiles 2 and 4, median 3. Ratios 2 2 3 2 4: quartiles 2 and 3.
         found = Statistics.of([5, 1, 2, 4, 3], [10, 2, 6, 8, 12])
-        assert found == Statistics(5, 3.0, (4 - 2) / 3, 2.0, (3 - 2) / 2)
+        # The yardstick's median is 8.
+        assert found == Statistics(5, 3.0, (4 - 2) / 3, 8 / 3, 2.0, (3 - 2) / 2)
         assert found.noisy
 
-    def test_a_ratio_is_that_of_each_round(self) -> None:
+    def test_a_ratio_is_that_of_the_times_beside_it(self) -> None:
+        # Of every round the ratio is 1, of the medians 30 to 10: that says little.
+        found = Statistics.of([10, 1, 30, 10, 10], [30, 1, 30, 30, 10])
+        assert (found.median, found.ratio, found.paired) == (10, 3.0, 1.0)
+        assert found.noisy
+
+    def test_drift_hits_all_alike(self) -> None:
         # The machine slows down by 10 in the middle; the ratio doesn't.
         found = Statistics.of([1, 1, 10, 10, 10], [3, 3, 30, 30, 30])
         assert (found.ratio, found.ratio_spread, found.noisy) == (3.0, 0.0, False)
@@ -341,7 +354,8 @@ class TestTiming:
 
     def test_once_is_noise(self) -> None:
         found = Statistics.of([5, math.nan, math.nan], [10, 11, 12])
-        assert (found.rounds, found.ratio, found.spread, found.noisy) == (1, 2.0, None, True)
+        assert (found.rounds, found.ratio, found.spread, found.noisy) == (1, 2.2, None, True)
+        assert found.paired == 2.0
 
     def test_many_rounds_know_more_than_each(self) -> None:
         # Ratios 2 and 3 in turns: quartiles 2 and 3. In 4 rounds the median may be off by a
@@ -410,8 +424,14 @@ class TestYardsticks:
 
 
 def entry(case: Case, name: str, which: str, milliseconds: float, ratio: float) -> Entry:
-    times = Statistics(5, milliseconds / 1e3, 0.05, ratio, 0.02)
+    times = Statistics(5, milliseconds / 1e3, 0.05, ratio, ratio, 0.02)
     return Entry(case, name, which, name not in ("opencv", "copy"), Verdict(1e-7, 2e-7), times)
+
+
+@pytest.fixture
+def small_roofs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.tasks._roofline.COPIED", {"cpu": 2**20})
+    monkeypatch.setattr("runner.tasks._roofline.SIDE", {"cpu": 32})
 
 
 class TestReport:
@@ -430,10 +450,28 @@ class TestReport:
         assert (both.operations, both.moved) == (2 * 5 * 16, 2 * 8 * 5 * 20)
 
     def test_the_lower_roof_counts(self) -> None:
-        # 10 bytes a second, 100 operations a second.
-        roofs = Roofs("cpu", "float32", [10.0, 10.0, 99.0], [100.0, 100.0, 1.0])
-        assert roofs.fraction(operations=100, moved=40, seconds=8) == 0.5
-        assert roofs.fraction(operations=800, moved=40, seconds=8) == 1.0
+        # 10 bytes a second, 100 operations a second, each at its best.
+        roofs = Roofs("cpu", "float32", {2**27: [1.0, 10.0, 9.0]}, [100.0, 100.0, 1.0])
+        assert roofs.fraction(operations=100, moved=40, seconds=8, footprint=40) == 0.5
+        assert roofs.fraction(operations=800, moved=40, seconds=8, footprint=40) == 1.0
+
+    def test_what_fits_a_cache_has_a_roof_of_its_own(self) -> None:
+        speeds = {2**17: [40.0, 50.0], 2**20: [60.0], 2**22: [20.0], 2**27: [10.0]}
+        roofs = Roofs("cpu", "float32", speeds, [100.0])
+        # A copy of 2²⁰ bytes reads and writes 2²¹. Smaller ones can do what larger ones can.
+        assert [roofs.bandwidth(2**n) for n in (3, 18, 20, 21, 22, 23, 24, 40)] == [
+            60, 60, 60, 60, 20, 20, 10, 10,
+        ]  # fmt: skip
+        assert (roofs.memory, roofs.cache) == (10, 60)
+
+    def test_roofs_are_measured_at_a_case_s_size(self, small_roofs: None) -> None:
+        roofs = Roofs("cpu", "float32")
+        roofs.measure(2**19)
+        assert {size: len(speeds) for size, speeds in roofs.copies.items()} == {
+            2**18: TIMES * OFTEN, 2**20: TIMES,
+        }  # fmt: skip
+        roofs.measure(2**40)
+        assert len(roofs.copies[2**20]) == TIMES * (2 + OFTEN)
 
     def test_means_are_geometric(self) -> None:
         first, second = (
@@ -473,16 +511,10 @@ class TestReport:
         lines = _benchmark_report.block(case, entries, {})
         assert lines[-1] == "direct       WRONG: forward is off"
         assert "| mine | WRONG |" in _benchmark_report.markdown(entries, ["forward"], "here")
-        assert bad.to_dict(Roofs("cpu", "float32", [1.0], [1.0]))["median_ms"] is None
+        assert bad.to_dict(Roofs("cpu", "float32", {2**27: [1.0]}, [1.0]))["median_ms"] is None
 
 
 QUICK = ("task=benchmark", "task.only=[mine]", "task.seconds=0.02", "threads=1")
-
-
-@pytest.fixture
-def small_roofs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.tasks._roofline.COPIED", {"cpu": 2**20})
-    monkeypatch.setattr("runner.tasks._roofline.SIDE", {"cpu": 32})
 
 
 @pytest.mark.usefixtures("workplace", "small_roofs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from bare_run import bare_run, composed
 
 import runner
+from runner.choices import Choice, choices
 from runner.config.errors import ConfigError
 from runner.geometry import ConvGeometry, PoolGeometry
 from runner.modules import Conv2d, Pool2d
@@ -18,6 +20,7 @@ from runner.ops import Gate, Operator, conv_op, pool_op
 from runner.ops.native import NativeConv, NativePool
 from runner.tasks._verify_case import BIAS, CHANNELS, FORWARD, GROUPS, INPUT, WEIGHT, Case
 from runner.tasks._verify_error import EXACT, FAILS, HOLDS, NOT_FINITE, Error
+from runner.tasks._verify_judge import operators
 from runner.tasks._verify_reference import STEP, chosen, computed, reference, work
 from runner.tasks._verify_table import Verified, notes, table
 from runner.tasks.verify import Verify
@@ -389,6 +392,43 @@ class TestRun:
         found = verify({"c": conv()}, dtype="float64")["layers"]["c"]
         assert found[FORWARD]["gate"] == [1e-12, 1e-12]
 
+    def test_auto_is_judged_by_what_it_took(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        right = NativeConv.forward
+        # Within auto's own gate, which is that of the least exact it may take, 2e-6.
+        monkeypatch.setattr(NativeConv, "forward", lambda *given: right(*given) * (1 + 1.5e-6))
+        layers = {
+            "c": conv(ops="auto", padding=1, pad_mode="reflect"), "d": conv(ops="auto"),
+            "e": conv(ops="auto", padding=1), "p": {"kind": "pool", "kernel": 2, "ops": "auto"},
+        }  # fmt: skip
+        choices.begin()
+        found = verify(layers)
+        # So small that auto stays with native.
+        for name in "cdep":
+            assert found["layers"][name][FORWARD]["op"] == "auto: native"
+            assert found["layers"][name][INPUT]["op"] == "auto: native"
+        assert found["layers"]["c"][FORWARD]["gate"] == list(GATE)
+        assert {"c forward", "d forward", "e forward"} <= set(found["failures"])
+
+    def test_each_of_auto_s_results_has_its_own_operator(self) -> None:
+        """Forward and the gradients are chosen apart."""
+        _, run = bare_run({"kind": "verify"}, {"c": conv(ops="auto")}, NOISE)
+        module = run.model.get_submodule("c")
+        case = Case.of(module, run.x, torch.ones_like(module(run.x)))
+        made = [
+            Choice("conv 2×12×10 → 4, 3×3", 1, computation, op, {}, "")
+            for computation, op in (
+                ("forward", "fft"), ("input gradient", "direct"), ("weight gradient", "im2col"),
+            )
+        ]  # fmt: skip
+        choices.begin()
+        choices.made.extend([*made, replace(made[0], batch=2, picked="loops")])
+        assert operators(case, "auto") == {
+            FORWARD: "auto: fft", INPUT: "auto: direct", WEIGHT: "auto: im2col", BIAS: "auto: fft",
+        }  # fmt: skip
+        choices.begin()
+        assert operators(case, "auto")[FORWARD] == "auto", "traced: nobody knows"
+        assert operators(case, "direct")[INPUT] == "direct"
+
     def test_from_the_command_line(self, cli: Any, workplace: Path) -> None:
         words = ("task=verify", "task.layers=conv1", "data.images=1", "tensorboard=false")
         done = cli(*words, "expect.checked=4", "hydra.run.dir=there")
@@ -410,7 +450,8 @@ class TestText:
         _, run = bare_run({"kind": "verify"}, {name: conv()}, NOISE)
         fields = {"relative": 1.24e-7, "largest": 5e-8, "equal": 0.999, "cancelled": 1.0} | fields
         error = Error(**fields, gate=Gate(1.5e-5, 6e-5))
-        return Verified(run.plan.rows[0], "loops", {FORWARD: error, WEIGHT: error})
+        ops = {FORWARD: "native", WEIGHT: "native"}
+        return Verified(run.plan.rows[0], "loops", {FORWARD: error, WEIGHT: error}, ops)
 
     def test_table(self) -> None:
         assert table([self.verified()]) == [
@@ -418,6 +459,22 @@ class TestText:
             "c      native  loops    forward      1.2e-7  5e-8  1.5e-5/6e-5   99 %  holds",
             "                        weight grad  1.2e-7  5e-8  1.5e-5/6e-5   99 %  holds",
         ]
+
+    def test_an_operator_stands_where_it_changes(self) -> None:
+        layer = self.verified()
+        ops = {FORWARD: "auto: native", WEIGHT: "auto: direct"}
+        lines = table([replace(layer, ops=ops)])
+        assert ["native" in lines[1], "direct" in lines[2]] == [True, True]
+        assert "auto" not in table([replace(layer, ops=dict.fromkeys(ops, "auto: fft"))])[2]
+
+    def test_with_gates_of_zero_the_worst_is_the_one_that_is_farthest_off(self) -> None:
+        row = self.verified().row
+        rounded, small, large = (
+            Error(r, r, equal, 1.0, Gate(0, 0))
+            for r, equal in ((3e-8, 1.0), (1e-8, 0.5), (2e-8, 0.5))
+        )
+        layer = Verified(row, "loops", {FORWARD: rounded, INPUT: small, WEIGHT: large}, {})
+        assert layer.worst == WEIGHT
 
     @pytest.mark.parametrize("name", ["c", "a_very_long_name_that_somebody_gave_to_a_layer_once"])
     @pytest.mark.parametrize("relative", [0.0, 1.24e-7, 3.0, inf])
@@ -431,7 +488,7 @@ class TestText:
     def test_of_very_many_the_worst(self) -> None:
         good, bad = self.verified(), self.verified(relative=1.0)
         mixed = Verified(
-            good.row, "loops", {FORWARD: good.errors[FORWARD], WEIGHT: bad.errors[WEIGHT]}
+            good.row, "loops", {FORWARD: good.errors[FORWARD], WEIGHT: bad.errors[WEIGHT]}, good.ops
         )
         lines = table([good] * 30 + [mixed], 80)
         assert len(lines) == 32
@@ -444,7 +501,7 @@ class TestText:
         fields = {"relative": 4e-5, "largest": 4e-5, "equal": 0.0, "cancelled": 1.0}
         row, gate = self.verified().row, Gate(1e-6, 2e-6)
         long, short = (Error(**fields, gate=gate, terms=n) for n in (10**6, 10**4))
-        layer = Verified(row, "loops", {FORWARD: short, WEIGHT: long})
+        layer = Verified(row, "loops", {FORWARD: short, WEIGHT: long}, {})
         assert notes([layer], "float32") == [
             "c, weight grad: 1,000,000 numbers added one after the other in float32 are off by "
             "about 3e-5, by rounding alone; added in parts, by less."
@@ -453,7 +510,7 @@ class TestText:
 
     def test_native_as_its_own_reference_is_said(self) -> None:
         row = self.verified().row
-        layer = Verified(row, "native", {}, agreement=2.3e-16)
+        layer = Verified(row, "native", {}, {}, agreement=2.3e-16)
         said = notes([layer], "float32")
         assert len(said) == 1
         assert "2.3e-16 from loops" in said[0]

@@ -65,6 +65,20 @@ class TestSurface:
         )
 
 
+class TestBesideLimits:
+    def test_a_limit_is_seen_on_a_bar_beyond_it(self) -> None:
+        # Only where the bar is: black before its end, colour on both sides.
+        def black(limit: float) -> int:
+            rows = {"layer": {"error": (1e-2, limit)}}
+            return pixels(charts.beside_limits(rows, "t", "x"), "#000000")
+
+        assert black(1e-4) > 1.1 * black(float("nan"))
+
+    def test_a_limit_of_zero_and_an_infinite_error(self) -> None:
+        rows = {"layer": {"error": (1e-2, 0.0), "other": (float("inf"), 1e-3)}}
+        charts.beside_limits(rows, "t", "x")
+
+
 class TestRoofline:
     def test_roofs_and_points(self) -> None:
         points = {"native": [(1.0, 2.0), (10.0, 50.0)], "direct": [(1.0, 4.0)]}
@@ -93,4 +107,10 @@ class TestRatios:
         names = [f"op{i}" for i in range(12)]
         row = {name: 2.0**i for i, name in enumerate(names)}
         picture = charts.ratios({"case": row}, "ratios")
-        assert all(pixels(picture, colour) for colour in charts.COLOURS)
+        assert all((pixels(picture, c) > 40) == (c != charts.GRAY) for c in charts.COLOURS)
+
+    def test_what_stands_aside_is_gray(self) -> None:
+        rows = {"case": {"native": 1.0, "copy": 3.0, "direct": 20.0}}
+        picture = charts.ratios(rows, "ratios", aside={"copy"})
+        drawn = [c for c in charts.COLOURS if pixels(picture, c) > 20]
+        assert drawn == [*charts.COLOURS[:2], charts.GRAY]
