@@ -55,24 +55,32 @@ class Choices:
     Attributes:
         run: counts the runs, so that who keeps choices knows when to tell them again.
         made: in the order in which they were needed.
+        remarks: what else is to be said of them, each once.
     """
 
     def __init__(self) -> None:
         self.run = 0
         self.made: list[Choice] = []
+        self.remarks: dict[str, None] = {}
 
     def begin(self) -> None:
         """Forget those of the run before."""
         self.run += 1
         self.made.clear()
+        self.remarks.clear()
+
+    def remark(self, text: str) -> None:
+        """Say something beside the choices, once."""
+        self.remarks[text] = None
 
     def summary(self) -> list[str]:
-        """A line for each layer's geometry, at most `SHOWN` and one that counts the rest."""
+        """A line for each layer's geometry, at most `SHOWN` and one for the rest; remarks."""
         layers = dict.fromkeys(choice.layer for choice in self.made)
         lines = [_line(layer, [c for c in self.made if c.layer == layer]) for layer in layers]
         rest = len(lines) - SHOWN
         more = [f"auto  … and {rest} more layers, in run.log"] if rest > 1 else []
-        return [*lines[:SHOWN], *more] if more else lines
+        lines = [*lines[:SHOWN], *more] if more else lines
+        return [*lines, *(f"auto  {remark}" for remark in self.remarks)]
 
 
 choices = Choices()
@@ -83,7 +91,7 @@ ORDER = ("forward", "forward and gradient", "input gradient", "weight gradient")
 
 
 def _line(layer: str, made: Sequence[Choice]) -> str:
-    """What was picked for each computation of a layer: for the largest batch, then what differs."""
+    """What was picked for each computation of a layer: for the largest batch, then for smaller."""
     head, whys = f"auto  {layer}", {choice.why for choice in made}
     if len({choice.picked for choice in made}) == 1 and not any(c.seconds for c in made):
         return f"{head}: {made[0].picked} ({', '.join(sorted(whys))})"
@@ -93,7 +101,10 @@ def _line(layer: str, made: Sequence[Choice]) -> str:
         largest, *others = group
         word = "" if computation == "forward" else f"{computation} "
         why = "" if len(whys) == 1 else f" ({largest.why})"
-        told = [word + largest.told(2) + why]
-        told += [f"{c.picked} for {c.batch} at once" for c in others if c.picked != largest.picked]
-        parts.append(", ".join(told))
+        parts.append(word + largest.told(2) + why)
+        differs = [c.picked != largest.picked for c in others]
+        if any(differs):
+            smaller = others[differs.index(True) :]
+            picked = " or ".join(dict.fromkeys(c.picked for c in smaller))
+            parts.append(f"{picked} up to {smaller[0].batch} at once")
     return f"{head}: {'; '.join(parts)}" + (f" ({whys.pop()})" if len(whys) == 1 else "")

@@ -37,7 +37,7 @@ an operator may take there to be tried on more."""
 
 AGREE, BELIEVED = 2.0, 20.0
 """Two times of one operator agree that differ by at most this factor, and `CALL`; where times
-contradict the estimates by more than the other, both operators are timed again."""
+contradict the estimates by more than the other, they are not believed."""
 
 TF32 = 1e-3
 """The rounding error of TF32, which has 10 bits of mantissa."""
@@ -83,7 +83,9 @@ class Chooser(Generic[T]):
         key = key_of(str(case), torch.device(case.device))
         seconds, why = recall(key, set(tried)), "remembered"
         if seconds is None:
-            seconds, failed, steady = _measure(case, tried, estimates)
+            # They are of CPUs.
+            believed = estimates if case.device == "cpu" else dict.fromkeys(estimates, 0.0)
+            seconds, failed, steady = _measure(case, tried, believed)
             if not seconds:
                 return _choice(case, _by_rule(estimates), "none could be measured")
             why = "measured" if steady else "measured, too noisy to remember"
@@ -136,8 +138,9 @@ class _Measured(NamedTuple):
 def _measure(case: Case, tried: Mapping[str, T], estimates: Mapping[str, float]) -> _Measured:
     """Time all, and once more those that could be picked; all again where the two disagree.
 
-    Load from elsewhere may last as long as a pass. Of the two passes the one holds that speaks
-    less against native, so that only what is clearly faster in both takes its place.
+    Of the two passes the one holds that speaks less against native, so that only what is clearly
+    faster in both takes its place. Load from elsewhere may outlast them: threads that wait for one
+    another then take a hundred times as long, which only the estimates show.
     """
     for _ in range(2):
         first, failed = _pass(case, tried)
@@ -150,19 +153,22 @@ def _measure(case: Case, tried: Mapping[str, T], estimates: Mapping[str, float])
         if steady:
             break
     cautious = min((first, first | second), key=_gain)
+    steady &= not _contradicting(cautious, estimates)
     return _Measured({n: s for n, s in cautious.items() if n not in failed}, failed, steady)
 
 
 def _contenders(seconds: Mapping[str, float], estimates: Mapping[str, float]) -> list[str]:
     """Native, those near the fastest, and those that by their estimates should be near."""
+    best = min(seconds.values(), default=0)
+    odd = _contradicting(seconds, estimates)
+    return [n for n, s in seconds.items() if n == "native" or s <= AGREE * best or n in odd]
+
+
+def _contradicting(seconds: Mapping[str, float], estimates: Mapping[str, float]) -> list[str]:
+    """Those much further behind the fastest than by their estimates; 0 says nothing."""
     best = min(seconds, key=lambda name: seconds[name], default="")
-
-    def contends(name: str) -> bool:
-        behind = seconds[name] / seconds[best]
-        expected = estimates[name] / estimates[best] if estimates[best] else 0
-        return name == "native" or behind <= AGREE or behind > BELIEVED * expected > 0
-
-    return [name for name in seconds if contends(name)]
+    most = BELIEVED * seconds[best] / estimates[best] if seconds and estimates[best] else 0
+    return [name for name, time in seconds.items() if time > most * estimates[name] > 0]
 
 
 def _agree(one: float, other: float) -> bool:

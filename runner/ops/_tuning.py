@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from runner.choices import choices
 from runner.machine import processor
 from runner.ops._sources import digest
 
@@ -157,7 +158,7 @@ def _mend() -> bytes:
     kept, damaged = _lines(content)
     if not damaged:
         return content
-    _warned(f"{folder() / FILE} is damaged; what is whole in it is kept")
+    _warn(f"{folder() / FILE} was damaged; what is whole in it is kept")
     content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in kept)
     # Only who holds the lock writes, so that one name is enough, and a crash leaves one file.
     temporary = folder() / f"{FILE}.tmp"
@@ -187,10 +188,27 @@ def _locked() -> Iterator[None]:
 
 
 @cache
-def _warned(text: str) -> None:
-    logger.warning(text)
+def _logged(text: str) -> None:
+    logger.warning("auto: %s", text)
+
+
+def _warn(text: str) -> None:
+    """Say something once in the log, and once at every run's end."""
+    _logged(text)
+    choices.remark(text)
 
 
 def _cannot(error: Exception) -> None:
-    """Say once that nothing is remembered."""
-    _warned(f"what auto measures can't be remembered, and is measured anew in every run: {error}")
+    """Say that nothing is remembered, and why."""
+    variable = "RUNNER_CACHE"
+    try:
+        where = f"{variable}={folder()}" if os.environ.get(variable) else str(folder())
+    except RuntimeError:  # no home, which the error says
+        where = "~/.cache"
+    if isinstance(error, FileExistsError | FileNotFoundError | NotADirectoryError):
+        reason = "not a directory"
+    elif isinstance(error, BlockingIOError):
+        reason = f"another process holds {LOCK}"
+    else:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+    _warn(f"can't remember: {where}: {reason}; measured anew in every run")

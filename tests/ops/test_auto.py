@@ -301,11 +301,18 @@ class TestNoise:
             assert self.picked({"native": 1.0, "a": 1.0}) == expected
 
     def test_what_is_far_behind_is_timed_again_only_against_its_estimate(self, passes):
-        found = {"a": 1e-3, "b": 0.05, "c": 0.03}
+        found = {"a": 1e-3, "b": 0.05, "c": 0.03, "d": 1.0}
         asked = passes(found, found)
         # b, 50 times as slow, should be twice: 25 times off; c 15 times; of d nothing is known
-        self.measure({"a": 1e-3, "b": 2e-3, "c": 2e-3, "d": 0.0})
+        measured = self.measure({"a": 1e-3, "b": 2e-3, "c": 2e-3, "d": 0.0})
         assert asked == [{"a", "b", "c", "d"}, {"a", "b"}]
+        assert not measured.steady
+
+    def test_a_load_that_outlasts_all_passes_is_seen_by_the_estimates(self, passes):
+        passes(*[{"native": 0.9, "a": 0.03}] * 2)  # 30 times as slow as a
+        assert not self.measure({"native": 0.01, "a": 0.03}).steady
+        passes(*[{"native": 0.9, "a": 0.03}] * 2)
+        assert self.measure({"native": 0.06, "a": 0.03}).steady
 
     def test_a_clear_win_takes_one_pass(self, passes):
         asked = passes({"a": 1e-3, "b": 3e-3})
@@ -703,10 +710,27 @@ class TestSummary:
             "weight gradient native 3.2 ms, direct 400 µs (measured)"
         ]
 
-    def test_another_batch_is_told_of_where_it_differs(self):
-        assert told(self.choice(), self.choice(batch=3), self.choice(batch=1, picked="fft")) == [
-            "auto  conv 1×9×9 → 2, 3×3: direct 400 µs, native 3.2 ms, fft for 1 at once (measured)"
+    def test_other_batches_are_told_of_where_they_differ(self):
+        batches = {"direct": (64, 32), "native": (20, 10, 5)}
+        rule = {"seconds": {}, "why": "a rule"}
+        made = [self.choice(picked=p, batch=b, **rule) for p, many in batches.items() for b in many]
+        layer = "auto  conv 1×9×9 → 2, 3×3"
+        assert told(*made) == [f"{layer}: direct; native up to 20 at once (a rule)"]
+        assert told(*made, self.choice(picked="fft", batch=3, **rule)) == [
+            f"{layer}: direct; native or fft up to 20 at once (a rule)"
         ]
+        assert told(self.choice(), self.choice(batch=3), self.choice(batch=1, picked="fft")) == [
+            f"{layer}: direct 400 µs, native 3.2 ms; fft up to 1 at once (measured)"
+        ]
+
+    def test_remarks_follow(self):
+        choices.begin()
+        choices.made.append(self.choice())
+        for _ in range(2):
+            choices.remark("can't remember")
+        assert choices.summary()[1:] == ["auto  can't remember"]
+        choices.begin()
+        assert choices.summary() == []
 
     def test_a_long_list_is_cut(self):
         made = [Choice(f"conv {i}", 1, FORWARD, "native", {}, "a rule") for i in range(40)]

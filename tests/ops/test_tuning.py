@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from runner.choices import choices
 from runner.ops import _tuning
 from runner.ops._tuning import FILE, LOCK, recall, remember
 
@@ -20,7 +21,8 @@ NAMES = set(SECONDS)
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNNER_CACHE", str(tmp_path / "cache"))
-    _tuning._warned.cache_clear()
+    _tuning._logged.cache_clear()
+    choices.begin()
     return tmp_path / "cache"
 
 
@@ -98,6 +100,9 @@ class TestDamage:
         assert recall(KEY, NAMES) == SECONDS
         assert [r.levelno for r in caplog.records] == [logging.WARNING]
         assert "damaged" in caplog.text
+        assert choices.summary() == [
+            f"auto  {folder / FILE} was damaged; what is whole in it is kept"
+        ]
         assert lines(folder) == [{**KEY, "seconds": SECONDS}]
         assert recall(KEY, NAMES) == SECONDS
         assert len(caplog.records) == 1
@@ -131,7 +136,7 @@ class TestFaults:
         assert remember(KEY, SECONDS) == SECONDS
         assert recall(KEY, NAMES) is None
         assert len(caplog.records) == 1
-        assert "can't be remembered" in caplog.text
+        assert "can't remember: RUNNER_CACHE=" in caplog.text
 
     def test_a_file_where_the_folder_should_be(self, folder, caplog):
         folder.write_text("in the way")
@@ -140,6 +145,8 @@ class TestFaults:
             assert remember(KEY, SECONDS) == SECONDS
         assert folder.read_text() == "in the way"
         assert len(caplog.records) == 1
+        told = f"can't remember: RUNNER_CACHE={folder}: not a directory; measured anew in every run"
+        assert choices.summary() == [f"auto  {told}"]
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_a_folder_that_may_only_be_read(self, folder, caplog):
@@ -162,6 +169,7 @@ class TestFaults:
         monkeypatch.setattr(_tuning.Path, "home", classmethod(homeless))
         assert recall(KEY, NAMES) is None
         assert remember(KEY, SECONDS) == SECONDS
+        assert "~/.cache: no home directory" in choices.summary()[0]
 
     def test_who_holds_the_lock_for_ever_is_not_waited_for(self, folder, monkeypatch, caplog):
         monkeypatch.setattr(_tuning, "PATIENCE", 0.05)
