@@ -80,6 +80,16 @@ class Layer(Kind, ABC):
         if not reasons:
             return
         able = [name for name, _ in self.operators(x, ops, dtype, device)]
+        allowed = ops.auto.allow if self.operator(ops) == "auto" else None
+        others = [name for name in able if name not in (allowed or able)]
+        if allowed and others:
+            layer = path.removesuffix(".ops")
+            raise problem(
+                "ops.auto.allow",
+                f"also an operator that can compute {layer} ({', '.join(others)})",
+                f"[{','.join(allowed)}], which can't: " + "; ".join(reasons),
+                f"Add {'native' if 'native' in others else others[0]}.",
+            )
         raise problem(
             path,
             one_of(able) if able else "a case that some operator can compute",

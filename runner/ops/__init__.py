@@ -52,14 +52,15 @@ class Auto(Spec):
 
     Attributes:
         allow: the operators it may take; null for all but `loops`.
-        accuracy: the largest ‖e‖ / ‖reference‖ that an operator may have in float32, by its gate.
+        accuracy: the largest ‖e‖ / ‖reference‖ that an operator may have in float32, by its gate;
+            no less than plain summation's.
             In other types every operator that is as good as plain summation is allowed.
         measure_from: multiply-adds of a call (numbers looked at, for pooling) from which on
             candidates are timed, once per case; below, a rule decides.
     """
 
     allow: Annotated[tuple[OpName, ...], BeforeValidator(_several)] | None = None
-    accuracy: Annotated[float, Limited(gt=0)] = 2e-6
+    accuracy: Annotated[float, Limited(ge=1e-6)] = 2e-6
     measure_from: Annotated[int, Limited(ge=0)] = 1_000_000
 
 

@@ -389,6 +389,13 @@ class TestAccuracy:
         convolve(auto("rough", "slow", accuracy=1.5e-5), *tensors(), None, WINDOW)
         assert picked() == {FORWARD: "rough"}
 
+    def test_a_bound_below_all_is_refused(self):
+        _, problems = check(Ops, {"auto": {"accuracy": 1e-9}}, "ops")
+        assert [p.path for p in problems] == ["ops.auto.accuracy"]
+        assert "1e-06" in problems[0].expected
+        assert min(op.gates["float32"].relative for op in auto()._able(
+            Shape(1, 9, 9), Shape(1, 9, 9), WINDOW, "float32", "cpu").values()) == 1e-6  # fmt: skip
+
     def test_it_says_so(self, add):
         add("rough", gate=1.5e-5)
         assert auto("rough").unsupported(WINDOW, "float32", "cpu") == [
@@ -417,7 +424,7 @@ class TestAllowed:
         convolve(auto("slow"), *tensors(), None, WINDOW)
         assert picked() == {FORWARD: "slow"}
 
-    def test_none_that_can_is_an_error_with_the_layers_path(self, add):
+    def test_none_that_can_is_an_error_that_names_the_fix(self, add):
         add("quick")
         raw = {
             "task": {"kind": "forward"},
@@ -428,9 +435,13 @@ class TestAllowed:
         with pytest.raises(ConfigError) as caught:
             Job.parse(raw).plan()
         (problem,) = caught.value.problems
-        assert problem.path == "stack.layers.a.ops"
-        assert problem.got == "'auto', which can't: quick: it knows no groups"
-        assert "native" in problem.expected
+        assert problem.path == "ops.auto.allow"
+        assert problem.expected.startswith(
+            "also an operator that can compute stack.layers.a (direct, fft, im2col, loops, native"
+        )
+        assert "quick" not in problem.expected
+        assert problem.got == "[quick], which can't: quick: it knows no groups"
+        assert problem.hint == "Add native."
 
     def test_an_operator_without_pooling(self, add):
         add("quick")
@@ -447,7 +458,7 @@ class TestAllowed:
         _, problems = check(Ops, {"auto": {"allow": ["nativ"], "acuracy": 1}}, "ops")
         hints = {problem.path: problem.hint for problem in problems}
         assert hints == {
-            "ops.auto.allow.0": "Did you mean 'native'?",
+            "ops.auto.allow[0]": "Did you mean 'native'?",
             "ops.auto.acuracy": "Did you mean 'accuracy'?",
         }
 
