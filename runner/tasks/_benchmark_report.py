@@ -23,7 +23,7 @@ WIDTH = 80
 LEGEND = (
     "ms: median of the rounds, ±% half their interquartile range; ratio: native's ms / these; "
     "extra: memory seen to be taken besides input and output. GFLOP/s count what the definition "
-    "computes; fft and winograd need fewer multiplications, and may exceed the matrix product."
+    "computes; fft and winograd need fewer multiplications, and may exceed that."
 )
 
 
@@ -286,8 +286,9 @@ def remarks(
     lines += [
         f"At its best, {threads} thread{'s' * (threads != 1)} of {machine['device']} moved "
         f"{_digits(roofs.memory / 1e9)} GB/s between tensors far larger than caches, up to "
-        f"{_digits(roofs.cache / 1e9)} GB/s between small ones, and multiplied matrices at "
-        f"{_digits(roofs.product / 1e9)} GFLOP/s.",
+        f"{_digits(roofs.cache / 1e9)} GB/s between small ones, and computed "
+        f"{_digits(roofs.arithmetic / 1e9)} GFLOP/s, in a matrix product or a convolution with "
+        "many channels.",
         LEGEND,
     ]
     if any(entry.name == COPY for entry in entries):

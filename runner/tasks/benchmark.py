@@ -237,11 +237,11 @@ class Benchmark(Task):
                 run.tracker.image(f"benchmark/{which}", charts.ratios(found, title, aside))
         points = report.points(entries, self.passes[0])
         if points:
-            product = roofs.product / 1e9
+            peak = roofs.arithmetic / 1e9
             speeds = {"memory": roofs.memory / 1e9, "caches": roofs.cache / 1e9}
             bandwidths = {f"{where}: {s:.3g} GB/s": s for where, s in speeds.items()}
             title = f"Under the roofs: {report.TITLES[self.passes[0]]}"
-            drawn = charts.roofline(points, bandwidths, product, title, aside)
+            drawn = charts.roofline(points, bandwidths, peak, title, aside)
             run.tracker.image("benchmark/roofline", drawn)
 
     def _metrics(self, entries: Sequence[Entry], roofs: Roofs) -> dict[str, Any]:
@@ -254,7 +254,7 @@ class Benchmark(Task):
             **report.summary(entries, self.passes),
             "copy_gb_per_s": roofs.memory / 1e9,
             "cached_copy_gb_per_s": roofs.cache / 1e9,
-            "product_gflop_per_s": roofs.product / 1e9,
+            "arithmetic_gflop_per_s": roofs.arithmetic / 1e9,
         }
 
 

@@ -129,7 +129,8 @@ def beside_limits(
                 axes.plot([x, x], reach, color="white", linewidth=5, zorder=3, **where)
                 axes.plot([x, x], reach, color="black", linewidth=2.5, zorder=3, **where)
                 if limit == 0:
-                    axes.text(0.015, place, "limit 0", transform=at, va="center", fontsize=8)
+                    text = axes.text(0.015, place, "0", transform=at, va="center", fontsize=8)
+                    text.set_bbox({"color": "white", "pad": 1})
                 if not 0 < value < np.inf:
                     axes.text(0.1, place, f"{value:g}", transform=at, va="center", fontsize=8)
         axes.set_xscale("log", nonpositive="clip")  # or bars, which begin at 0, are not drawn
@@ -214,7 +215,7 @@ def roofline(
             heights = [min(peak, bandwidth * x) for x in (left, ridges[i], right)]
             line = "--" if i else "-"
             axes.plot([left, ridges[i], right], heights, line, color="black", label=name)
-        label = f"matrix product: {peak:.3g} GFLOP/s"
+        label = f"arithmetic: {peak:.3g} GFLOP/s"
         axes.axhline(peak, linestyle=":", linewidth=1, color="black", label=label)
         for name, style in _marks(points, aside).items():
             pairs = zip(*points[name], strict=True)
