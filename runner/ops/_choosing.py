@@ -83,8 +83,9 @@ class Chooser(Generic[T]):
         key = key_of(str(case), torch.device(case.device))
         seconds, why = recall(key, set(tried)), "remembered"
         if seconds is None:
-            # They are of CPUs.
-            believed = estimates if case.device == "cpu" else dict.fromkeys(estimates, 0.0)
+            # They are of CPUs, which may be slow at half precision.
+            of_this = case.device == "cpu" and case.dtype in ("float32", "float64")
+            believed = estimates if of_this else dict.fromkeys(estimates, 0.0)
             seconds, failed, steady = _measure(case, tried, believed)
             if not seconds:
                 return _choice(case, _by_rule(estimates), "none could be measured")
