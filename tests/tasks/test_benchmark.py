@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter, sleep
+from typing import Any
 
 import numpy as np
 import pytest
@@ -568,6 +569,17 @@ class TestRun:
         result = runner.run(*words, "threads=1")
         assert result.holds
         assert list(result.metrics["ratios_both"]) == ["conv1", "pool1", "conv2", "pool2"]
+
+    def test_a_case_is_shown_as_soon_as_it_is_done(self, cli: Any) -> None:
+        done = cli(*QUICK, f"+task.cases.mine={CONV}", "task.ops=[direct]", "tensorboard=false")
+        assert done.rc == 0, done.stdout + done.stderr
+        # Data that nothing is computed on aren't named.
+        assert done.stdout.startswith("benchmark · cpu")
+        case, metrics, last = map(
+            done.stdout.index, ("\nmine: conv", "\nwrong ", "ratio: native's")
+        )
+        assert case < metrics < last
+        assert "ratios_both" in done.stdout and "1 entry, in metrics.json" in done.stdout
 
     def test_settings_of_auto_reach_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # It may take im2col alone, which is told under its line.
