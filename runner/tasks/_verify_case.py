@@ -67,7 +67,10 @@ class Case:
             return self._apply(op, self.x, self.weight, self.bias)
 
     def gradients(self, op: ConvOp | PoolOp) -> dict[str, Tensor]:
-        """Those of Σ grad · output, as autograd finds them, by the names that metrics have."""
+        """Those of Σ grad · output, as autograd finds them, by the names that metrics have.
+
+        And the output: a pooling that is learned through computes it in another way, with indices.
+        """
         import torch
 
         given = {INPUT: self.x, WEIGHT: self.weight, BIAS: self.bias}
@@ -79,7 +82,7 @@ class Case:
             y = self._apply(op, *leaves.values())
         wanted = {name: leaf for name, leaf in leaves.items() if leaf is not None}
         found = torch.autograd.grad(y, list(wanted.values()), self.grad)
-        return dict(zip(wanted, found, strict=True))
+        return {FORWARD: y.detach(), **dict(zip(wanted, found, strict=True))}
 
     def _apply(
         self, op: ConvOp | PoolOp, x: Tensor | None, weight: Tensor | None, bias: Tensor | None

@@ -78,7 +78,7 @@ def computed(case: Case, op: str, gradients: bool) -> dict[str, Tensor]:
     from runner.tasks._verify_case import FORWARD
 
     made = pool_op(op) if case.weight is None else conv_op(op)
-    return {FORWARD: case.forward(made)} | (case.gradients(made) if gradients else {})
+    return case.gradients(made) if gradients else {FORWARD: case.forward(made)}
 
 
 def _checked(crop: Case, path: str) -> float:

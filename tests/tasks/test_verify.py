@@ -123,6 +123,20 @@ class TestBrokenOperators:
         layers = {"p": {"kind": "pool", "kernel": 2, "ops": "direct"}}
         assert self.failures(layers) == ["p input_gradient"]
 
+    def test_pooling_while_it_is_learned_through(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What hands indices to the gradient is another computation than the output alone."""
+        kind = type(pool_op("direct"))
+        right = kind.forward_with_indices
+
+        def scaled(*given: Any) -> Any:
+            y, indices = right(*given)
+            return 3 * y, indices
+
+        monkeypatch.setattr(kind, "forward_with_indices", scaled)
+        layers = {"p": {"kind": "pool", "kernel": 2, "ops": "direct"}}
+        assert self.failures(layers) == ["p forward"]
+        assert self.failures(layers, gradients=False) == []
+
     def test_one_wrong_pixel(self, monkeypatch: pytest.MonkeyPatch) -> None:
         right = NativeConv.forward
 
