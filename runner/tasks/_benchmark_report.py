@@ -220,6 +220,7 @@ def summary(entries: Sequence[Entry], passes: Sequence[str]) -> dict[str, Any]:
                 metrics[f"{name}_{which}"] = geometric_mean(list(found.values()))
         if auto:
             metrics[f"auto_{which}_least"] = min(auto.values())
+            metrics[f"auto_{which}_cases"] = len(auto)
         metrics[f"ratios_{which}"] = by_case
     return metrics
 
@@ -274,11 +275,15 @@ def remarks(
     """What it comes to, and how far to trust it."""
     found = summary(entries, passes)
     lines = []
+    cases = len({entry.case.name for entry in entries})
     for which in passes:
         said = [f"{TITLES[which]}:"]
         if f"auto_{which}" in found:
-            least = found[f"auto_{which}_least"]
-            said.append(f"auto {_digits(found[f'auto_{which}'])}, nowhere below {_digits(least)};")
+            least, done = found[f"auto_{which}_least"], found[f"auto_{which}_cases"]
+            extent = f"nowhere below {_digits(least)}"
+            if done < cases:  # what is wrong or can't be done has no ratio
+                extent = f"in {done} of {cases} cases"
+            said.append(f"auto {_digits(found[f'auto_{which}'])}, {extent};")
         if f"best_{which}" in found:
             said.append(f"the best operator {_digits(found[f'best_{which}'])}")
             lines.append(f"Times as fast as native (geometric mean), {' '.join(said)}.")
