@@ -59,6 +59,9 @@ MANY = settings(max_examples=300, deadline=None, derandomize=True, database=None
 class TritonConv(DirectConv):
     """`direct` as it is on CUDA, wherever the tensors are."""
 
+    def unsupported(self, geometry, dtype, device):
+        return super().unsupported(geometry, dtype, "cuda")
+
     def forward(self, x, weight, bias, geometry):
         return triton_conv.forward(x, weight, bias, geometry)
 
@@ -71,6 +74,9 @@ class TritonConv(DirectConv):
 
 class TritonPool(DirectPool):
     """As above."""
+
+    def unsupported(self, geometry, mode, dtype, device):
+        return super().unsupported(geometry, mode, dtype, "cuda")
 
     def forward(self, x, mode, geometry):
         return triton_pool.forward(x, mode, geometry)
