@@ -339,6 +339,10 @@ POOL_CASES = [
     _pool("ceil_uneven", (1, 2, 6, 5), (3, 3), (3, 2), (1, 0, 0, 2), True),
     _pool("ceil_uneven_uncounted", (1, 2, 6, 5), (3, 3), (3, 2), (1, 0, 0, 2), True, False),
     _pool("ceil_drops_window_in_padding", (1, 1, 2, 2), (2, 2), (3, 3), (1, 1, 1, 1), True),
+    _pool("mostly_padding", (2, 3, 5, 4), (3, 201), (1, 2), (1, 1, 100, 100)),
+    _pool(
+        "mostly_padding_uncounted", (1, 2, 5, 4), (3, 201), (2, 1), (1, 1, 100, 100), False, False
+    ),
     _pool("global", (2, 3, 5, 4), output=(1, 1)),
     _pool("adaptive_divides", (1, 2, 6, 8), output=(3, 2)),
     _pool("adaptive_uneven", (2, 2, 7, 5), output=(3, 4)),
