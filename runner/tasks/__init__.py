@@ -9,12 +9,12 @@ finds ``runner/tasks/name.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from runner.config.errors import under
 from runner.config.spec import Kind
@@ -119,6 +119,21 @@ class Run:
         return model.to(self.device, getattr(torch, self.dtype))
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What ranks the runs of a sweep.
+
+    Attributes:
+        metric: its name.
+        goal: whether less or more of it is better.
+        otherwise: the metric to take, to the same goal, where a run doesn't have the first.
+    """
+
+    metric: str
+    goal: Literal["min", "max"]
+    otherwise: str | None = None
+
+
 def load(data: Data) -> Images:
     """A source's images; its problems are given the path ``data``."""
     with under("data"):
@@ -137,11 +152,16 @@ class Task(Kind, ABC):
         memory_factor: copies of everything planned that the task holds; learning keeps gradients.
         showcase: tags of the pictures that say the most, best first; a report shows them. A tag
             that ends in ``/`` stands for all that begin with it.
+        objective: what ranks the runs of a sweep, where the task has something like that.
+        per_run: dotted names of the config, or patterns of them as in file names, in which runs
+            that are done together may differ, besides ``seed``. Empty: each run by itself.
     """
 
     needs_torch: ClassVar[bool] = True
     memory_factor: ClassVar[int] = 1
     showcase: ClassVar[tuple[str, ...]] = ()
+    objective: ClassVar[Objective | None] = None
+    per_run: ClassVar[tuple[str, ...]] = ()
 
     @property
     def uses_data(self) -> bool:
@@ -193,3 +213,33 @@ class Task(Kind, ABC):
             The metrics: names to numbers, nested lists of numbers, text, truths, or mappings of
             these. `expect` compares them, and single numbers are logged as ``metric/name``.
         """
+
+    def apart(self, plan: Plan, stack: Stack, ops: Ops, device: str) -> list[str]:
+        """Why runs of this task can't be done together, in plain words; empty when they can.
+
+        Args:
+            plan: the stack on the data's shape.
+            stack: the layers.
+            ops: which operators compute.
+            device: as the config names it; ``auto`` is not resolved yet.
+        """
+        return ["this task does one run at a time"]
+
+    @classmethod
+    def run_together(
+        cls, tasks: Sequence[Self], runs: Sequence[Run]
+    ) -> list[dict[str, Any] | Exception]:
+        """Do several runs in one batched computation; each gets all that it gets alone.
+
+        Args:
+            tasks: one per run; they and the runs differ in `per_run` and in the seed alone, and
+                have no reason to be `apart`.
+            runs: as `run` gets them, each with its own model, tracker and directory.
+
+        Returns:
+            Of each run its metrics, or what stopped it without stopping the others.
+
+        Raises:
+            KeyboardInterrupt: and SystemExit: after what was measured is written for every run.
+        """
+        raise NotImplementedError(f"{cls.__name__} does one run at a time")

@@ -22,7 +22,7 @@ from runner.geometry import Features, Shape, elements
 from runner.ops import Ops
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
-from runner.tasks import Run, Task
+from runner.tasks import Objective, Run, Task
 from runner.tasks._checkpoint import load_checkpoint, save_weights
 from runner.tasks._classified import Classified, curves, draw_first_layer, listed
 from runner.tasks._optimizer import check_trainable
@@ -48,6 +48,7 @@ class Classify(Recipe, Task):
 
     memory_factor: ClassVar[int] = 3
     showcase: ClassVar[tuple[str, ...]] = ("classify/curves", "classify/", "filters/", "maps/")
+    objective: ClassVar[Objective | None] = Objective("val_accuracy", "max")
 
     validation: Fraction = 0.1
     test: Fraction = 0.2

@@ -23,7 +23,7 @@ from runner.geometry import Shape, elements
 from runner.ops import Ops
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
-from runner.tasks import Run, Task
+from runner.tasks import Objective, Run, Task
 from runner.tasks._error_bound import (
     check_sums,
     gradient_bound,
@@ -82,6 +82,7 @@ class Compare(Task):
     """
 
     showcase: ClassVar[tuple[str, ...]] = ("compare/overview",)
+    objective: ClassVar[Objective | None] = Objective("max_difference", "min")
 
     other: Other
     weights: Literal["own", "copied"] = "own"

@@ -19,7 +19,7 @@ from runner.config.errors import problem
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
-from runner.tasks import Run, Task
+from runner.tasks import Objective, Run, Task
 from runner.tasks._modes import MEASURABLE, Array, Modes
 from runner.tasks._optimizer import Optimizer
 from runner.tasks._outputs import SMALL, numbers
@@ -49,6 +49,7 @@ class Diagnose(Task):
 
     memory_factor: ClassVar[int] = 3
     showcase: ClassVar[tuple[str, ...]] = ("diagnose/surface", "diagnose/modes", "diagnose/loss")
+    objective: ClassVar[Objective | None] = Objective("kernel_error", "min")
 
     target: Target
     optimizer: Optimizer = Optimizer()

@@ -21,7 +21,7 @@ from runner.geometry import Axis, Shape
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
-from runner.tasks import Run, Task
+from runner.tasks import Objective, Run, Task
 from runner.tasks._outputs import (
     SMALL,
     check_feature_maps,
@@ -56,6 +56,7 @@ class Edge(Task):
     """
 
     showcase: ClassVar[tuple[str, ...]] = ("edge/overview",)
+    objective: ClassVar[Objective | None] = Objective("f1", "max")
 
     threshold: Annotated[float, Limited(gt=0)] = 0.3
     absolute: bool = False

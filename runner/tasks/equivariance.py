@@ -24,7 +24,7 @@ from runner.geometry import Axis, Pair
 from runner.ops import Ops
 from runner.plan import Plan, Row
 from runner.stack import Stack
-from runner.tasks import Run, Task
+from runner.tasks import Objective, Run, Task
 from runner.tasks._interior import interior
 from runner.tasks._outputs import outputs_for, to_numpy
 from runner.tasks._rounding import MARGIN, estimates, same, untold
@@ -58,6 +58,7 @@ class Equivariance(Task):
         "equivariance/error",
         "equivariance/maps/",
     )
+    objective: ClassVar[Objective | None] = Objective("interior_error", "min")
 
     axis: Axes = "columns"
     max_shift: Annotated[int, Limited(ge=1, le=64)] = 4

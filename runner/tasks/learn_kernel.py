@@ -16,7 +16,7 @@ from pydantic import Field as Limited
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
-from runner.tasks import Run, Task
+from runner.tasks import Objective, Run, Task
 from runner.tasks._checkpoint import save_weights
 from runner.tasks._film import Film
 from runner.tasks._optimizer import Diverged, Optimizer, check_trainable
@@ -46,6 +46,7 @@ class LearnKernel(Task):
 
     memory_factor: ClassVar[int] = 3
     showcase: ClassVar[tuple[str, ...]] = ("kernel/forming",)
+    objective: ClassVar[Objective | None] = Objective("kernel_error", "min", "loss")
 
     target: Target
     optimizer: Optimizer = Optimizer()

@@ -22,7 +22,7 @@ from runner.geometry import ConvGeometry, Pair, Shape, elements
 from runner.ops import Ops, conv_op
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
-from runner.tasks import Run, Task
+from runner.tasks import Objective, Run, Task
 from runner.tasks._interior import Span, spans
 from runner.tasks._ncc import HINT, correlation, missed, ncc, peaks, position_error, workspace
 from runner.tasks._outputs import check_feature_maps, to_numpy
@@ -65,6 +65,7 @@ class Match(Task):
     """
 
     showcase: ClassVar[tuple[str, ...]] = ("match/overview",)
+    objective: ClassVar[Objective | None] = Objective("margin", "max")
 
     pattern: Pattern = Pattern()
     plant: Positions | None = None

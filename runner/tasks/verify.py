@@ -21,7 +21,7 @@ from runner.geometry import elements
 from runner.ops import Gate, Operator, Ops, conv_op, pool_op
 from runner.plan import ITEM_BYTES, Plan, Row
 from runner.stack import Stack
-from runner.tasks import Run, Task
+from runner.tasks import Objective, Run, Task
 from runner.tasks._outputs import to_numpy
 from runner.tasks._selection import named_layer
 from runner.tasks._verify_reference import Choice, chosen, reference
@@ -72,6 +72,7 @@ class Verify(Task):
     """
 
     showcase: ClassVar[tuple[str, ...]] = ("verify/errors", "verify/maps/")
+    objective: ClassVar[Objective | None] = Objective("share_of_gate", "min")
 
     gradients: bool = True
     layers: Annotated[tuple[str, ...], BeforeValidator(_names)] | None = None
