@@ -63,6 +63,44 @@ class Terminal:
         for line in captured.get().splitlines():
             self.console.out(line.rstrip(), highlight=False)
 
+    def columns(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        numbers: int = 0,
+        best: int | None = None,
+    ) -> None:
+        """A table of text under headings.
+
+        Where the terminal is too narrow, columns of numbers are left out, the last first but never
+        the only one, and other cells are folded.
+
+        Args:
+            headings: one per column.
+            rows: as many cells each.
+            numbers: how many columns, before the last one, hold numbers.
+            best: the row that is marked, if any.
+        """
+        last = len(headings) - 1
+        used = list(range(len(headings)))
+        widths = [max(len(row[i]) for row in [headings, *rows]) for i in used]
+        for i in range(last - 1, last - numbers, -1):
+            if sum(widths[j] + 2 for j in used) > self.console.width + 2:
+                used.remove(i)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for i in used:
+            number = last - numbers <= i < last
+            table.add_column(
+                headings[i],
+                justify="right" if number else "left",
+                no_wrap=number,
+                overflow="fold",
+            )
+        for place, row in enumerate(rows):
+            style = "bold green" if place == best else None
+            table.add_row(*(Text(row[i]) for i in used), style=style)
+        self._table(table)
+
     def plan(self, title: str, plan: Plan, *, whole: bool) -> None:
         """The stack as a table; unless it is to be seen `whole`, long containers are one line.
 

@@ -1,0 +1,109 @@
+"""What isn't the same in all jobs of a sweep, and the shortest names for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from runner.sweep.records import Record, is_number
+
+SEED = "seed"
+
+MISSING = None
+"""The value of a parameter that a job doesn't have: configs have null for the same."""
+
+SETTINGS = ("sweep.", "hydra.")
+"""Of the sweep itself, not of its jobs."""
+
+
+def varied(records: Sequence[Record]) -> list[str]:
+    """Dotted paths of the parameters, and names of the config groups, that jobs differ in.
+
+    A group that varies stands for the many parameters that follow from its choice; those that the
+    overrides name besides are listed too. The order is that of the overrides, ``seed`` last.
+    """
+    names = dict.fromkeys(name for record in records for name in record.values)
+    differing = [n for n in names if not n.startswith(SETTINGS) and _differs(n, records)]
+    asked = list(dict.fromkeys(_key(word) for record in records for word in record.overrides))
+    groups = [n for n in differing if n in asked and "." not in n and n != SEED]
+    found = [
+        name
+        for name in differing
+        if _asked_for(name, asked) or not any(_follows(name, g, records) for g in groups)
+    ]
+
+    def place(name: str) -> tuple[bool, int]:
+        at = (i for i, key in enumerate(asked) if name == key or name.startswith(f"{key}."))
+        return name == SEED, next(at, len(asked))
+
+    return sorted(found, key=place)
+
+
+def identity(value: Any) -> Hashable:
+    """Equal for equal values: 1 is 1.0, but not true; lists by their entries."""
+    return value if is_number(value) or isinstance(value, str) else json.dumps(value, default=str)
+
+
+def value(record: Record, name: str) -> Any:
+    """A job's value; `MISSING` if it has none."""
+    return record.values.get(name, MISSING)
+
+
+def short_names(names: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Each dotted path's shortest end that means no other one: ``task.optimizer.lr`` is ``lr``.
+
+    Args:
+        names: the paths.
+        taken: words that would be misunderstood.
+    """
+    return {name: _shortest(name, names, taken) for name in names}
+
+
+def _shortest(name: str, names: Iterable[str], taken: Collection[str]) -> str:
+    parts = name.split(".")
+    others = [f".{other}" for other in names if other != name]
+    for count in range(1, len(parts)):
+        end = ".".join(parts[-count:])
+        if end not in taken and not any(other.endswith(f".{end}") for other in others):
+            return end
+    return name
+
+
+def shown(value: Any) -> str:
+    """A parameter's value as text, as YAML has it."""
+    if value is MISSING:
+        return "–"
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, default=str)
+
+
+def settings(names: Mapping[str, str], values: Mapping[str, Any]) -> str:
+    """``lr=0.01 stack=lenet``: values under short names."""
+    return " ".join(f"{short}={shown(values[name])}" for name, short in names.items())
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _differs(name: str, records: Sequence[Record]) -> bool:
+    """Whether jobs have different values; of those that say only some of theirs, these count."""
+    told = (r for r in records if r.whole or name in r.values)
+    return len({identity(value(r, name)) for r in told}) > 1
+
+
+def _asked_for(name: str, asked: Sequence[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in asked)
+
+
+def _follows(name: str, group: str, records: Sequence[Record]) -> bool:
+    """Whether the choice of a group decides a value."""
+    decided: dict[Hashable, Hashable] = {}
+    for record in records:
+        if record.whole:
+            choice, found = identity(value(record, group)), identity(value(record, name))
+            if decided.setdefault(choice, found) != found:
+                return False
+    return True
