@@ -21,10 +21,10 @@ from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -33,6 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import ConfigError, Problem, did_you_mean, first_line, one_of, problem
 from runner.config.globs import without_globs
+from runner.config.loader import Loader, parse
 
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -65,6 +66,14 @@ class Composed:
         return [text for text in self.overrides if text.startswith("++")]
 
 
+ConfigStore.instance().store(
+    "runner", {"_target_": "hydra_plugins.runner.Sweeper"}, "hydra/sweeper"
+)
+ConfigStore.instance().store(
+    "runner", {"_target_": "hydra_plugins.runner.Launcher"}, "hydra/launcher"
+)
+
+
 class _Globals:
     """What Hydra keeps for the whole process, so that it can be put back."""
 
@@ -85,6 +94,12 @@ class _Globals:
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = self._hydra, self._config
         JobRuntime.instance().set("name", self._name)
         version.VersionBase.instance().version_base = self._base
+
+
+def refer_to(config: DictConfig) -> None:
+    """Make ``${hydra:…}`` refer to a config, as ``HydraConfig.set_config`` does, without a copy."""
+    OmegaConf.set_readonly(config.hydra, True)
+    HydraConfig.instance().cfg = config  # type: ignore[assignment]  # Hydra does the same
 
 
 class Composer:
@@ -118,7 +133,8 @@ class Composer:
         self._before = _Globals()
         version.setbase("1.3")
         GlobalHydra.instance().clear()
-        self.hydra = Hydra.create_main_hydra2("runner", search_path)
+        self.hydra = Hydra("runner", Loader(search_path))
+        GlobalHydra.instance().initialize(self.hydra)
         self.name = name
 
     def __enter__(self) -> Composer:
@@ -151,7 +167,7 @@ class Composer:
         config = self.hydra.config_loader.load_configuration(
             config_name=self.name, overrides=overrides, run_mode=RunMode.RUN
         )
-        HydraConfig.instance().set_config(config)  # what ${hydra:…} refers to
+        refer_to(config)
         return config
 
     def _without_cause(
@@ -165,8 +181,7 @@ class Composer:
         if isinstance(error, OverrideParseException):
             bad = error.override
             return _drop(overrides, bad), [_unreadable(bad)]
-        parser = OverridesParser.create()
-        keys = {text: parser.parse_override(text).key_or_group for text in overrides}
+        keys = {text: parse(text).key_or_group for text in overrides}
         if isinstance(error, MissingConfigException):
             return self._without_missing(error.missing_cfg_file or "", keys)
         message = str(error)
@@ -291,10 +306,10 @@ class Composer:
         Raises:
             ConfigError: an override that can't be read, or a glob that matches nothing.
         """
-        parser, choices = OverridesParser.create(), []
+        choices = []
         for text in without_globs(overrides, self.options):
             try:
-                (override,) = parser.parse_overrides([text])
+                override = parse(text)
             except OverrideParseException:
                 raise ConfigError(_unreadable(text)) from None
             values = [text]
@@ -305,8 +320,8 @@ class Composer:
                     raise problem(key, "at least one value", f"'{text.partition('=')[2]}'")
             choices.append(values)
         jobs = [list(words) for words in product(*choices)]
-        basic = not any(t.lstrip("+").startswith("hydra/sweeper=") for t in overrides)
-        return jobs if basic else jobs[:1]
+        grid = not any(t.lstrip("+").startswith("hydra/sweeper=") for t in overrides)
+        return jobs if grid else jobs[:1]
 
     def options(self, group: str) -> list[str]:
         """Every config of a group, those of nested folders with their path."""

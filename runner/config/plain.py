@@ -22,6 +22,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """
     with open_dict(config):
         node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
+    node._metadata.resolver_cache = config._metadata.resolver_cache  # one moment for ${now:…}
     problems = [
         Problem(path, "data: YAML here can't call Python", f"'{path.rpartition('.')[2]}'")
         for path in _calls(OmegaConf.to_container(node, resolve=False), "")

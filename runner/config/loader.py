@@ -1,0 +1,284 @@
+"""Hydra's config loader, with a memory: what jobs of a sweep have in common is composed once.
+
+Hydra composes a config in two parts. First it merges the files that the chosen config groups name,
+which takes nearly all of the time; then it applies the values, and fills in its own ``hydra`` node.
+Here the result of the first part is remembered for every choice of groups, and each config starts
+from a copy of it. The second part is done for each config, with Hydra's code and in its order, so
+that the config is the one that Hydra composes.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import (
+    CachingConfigRepository,
+    ConfigRepository,
+    IConfigRepository,
+)
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.conf import ConfigSourceInfo
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+REMEMBERED = 256
+"""How many choices of config groups are remembered: a few MB."""
+
+
+@lru_cache(maxsize=1024)
+def parse(text: str) -> Override:
+    """An override as Hydra's grammar reads it; it is shared, and not to be changed.
+
+    Raises:
+        OverrideParseException: it can't be read.
+    """
+    (override,) = OverridesParser.create().parse_overrides([text])
+    return override
+
+
+class _Mold:
+    """Makes independent copies of an object."""
+
+    def __init__(self, original: Any) -> None:
+        """Unpickling makes them ten times as fast as ``deepcopy``, of all that can be pickled."""
+        self._original, self._pickled = None, b""
+        try:
+            self._pickled = pickle.dumps(original)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            self._original = copy.deepcopy(original)
+
+    def cast(self) -> Any:
+        return pickle.loads(self._pickled) if self._pickled else copy.deepcopy(self._original)
+
+
+class _Files(ConfigRepository):
+    """The files of the search path, each read once.
+
+    Whoever loads a file gets a copy of its own, because merging changes it.
+    """
+
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        super().__init__(search_path)
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        super().initialize_sources(config_search_path)
+        self._read: dict[str, _Mold] = {}
+        self._groups: dict[str, bool] = {}
+        self._options: dict[tuple[str, ObjectType | None], list[str]] = {}
+
+    def __deepcopy__(self, memo: Any) -> _Files:
+        """Hydra copies the repository for each composition, to change its sources as a whole."""
+        twin = object.__new__(_Files)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if config_path not in self._read:
+            self._read[config_path] = _Mold(super().load_config(config_path))
+        result: ConfigResult | None = self._read[config_path].cast()
+        return result
+
+    def group_exists(self, config_path: str) -> bool:
+        if config_path not in self._groups:
+            self._groups[config_path] = super().group_exists(config_path)
+        return self._groups[config_path]
+
+    def get_group_options(
+        self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG
+    ) -> list[str]:
+        key = (group_name, results_filter)
+        if key not in self._options:
+            self._options[key] = super().get_group_options(group_name, results_filter)
+        return list(self._options[key])
+
+
+class _Base:
+    """What a choice of config groups composes to, before values are applied."""
+
+    def __init__(
+        self,
+        config: DictConfig,
+        choices: Mapping[str, str | None],
+        sources: Sequence[ConfigSource],
+    ) -> None:
+        """Keep it.
+
+        Args:
+            config: what the groups compose to.
+            choices: what was chosen of each group.
+            sources: the folders that configs come from.
+        """
+        self._choices = choices
+        self._sources = [ConfigSourceInfo(s.path, s.scheme(), s.provider) for s in sources]
+        task = {key: config._get_node(key) for key in config if key != "hydra"}
+        self._refers = "runtime" in str(task) or "hydra." in str(task)
+        self._bare = _Mold(config)
+        self._tell_runtime(config)
+        self._ready = _Mold(config)
+
+    def config(self, values: list[Override]) -> DictConfig:
+        """A new config with the values, and with its ``hydra.runtime`` filled in.
+
+        Most of the time would go into the latter, which is the same for every job, unless a value
+        is put there or taken from there.
+        """
+        if self._refers or any(_concerns_runtime(override) for override in values):
+            config: DictConfig = self._bare.cast()
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+            self._tell_runtime(config)
+        else:
+            config = self._ready.cast()
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return config
+
+    def _tell_runtime(self, config: DictConfig) -> None:
+        runtime = config.hydra.runtime
+        with open_dict(config.hydra):
+            runtime.choices.update(self._choices)
+        runtime.version = hydra.__version__
+        runtime.version_base = version.getbase()
+        runtime.cwd = str(Path.cwd())
+        runtime.config_sources = self._sources
+
+
+def _concerns_runtime(override: Override) -> bool:
+    text = override.input_line or ""
+    return "runtime" in text or ("hydra" in text and not override.is_hydra_override())
+
+
+class Loader(ConfigLoaderImpl):
+    """Loads configs as Hydra does, and remembers what choices of config groups compose to.
+
+    Files are read once: changes made to them later aren't seen.
+    """
+
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        """Start with an empty memory.
+
+        Args:
+            search_path: where configs are.
+        """
+        super().__init__(search_path)
+        self.repository = _Files(search_path)
+        self._repositories: dict[tuple[str | None, str | None], CachingConfigRepository] = {}
+        self._bases: dict[tuple[Any, ...], _Base | Exception] = {}
+
+    def _load_configuration_impl(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """The same steps, in the same order, as in the class that this one inherits from."""
+        self.ensure_main_config_source_available()
+        parsed = [parse(text) for text in overrides]
+        searched = next(
+            (o.input_line for o in parsed if o.get_key_element() == "hydra.searchpath"), None
+        )
+        files = self._searched(config_name, parsed, searched)
+        if validate_sweep_overrides:
+            self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
+        groups: list[Override] = []
+        values: list[Override] = []
+        for override in parsed:
+            if override.is_sweep_override():
+                continue
+            is_group = files.group_exists(override.key_or_group)
+            is_group &= not isinstance(override.value(), dict)
+            (groups if is_group else values).append(override)
+        what = (config_name, run_mode, searched, Path.cwd(), *(o.input_line for o in groups))
+        base = self._remembered(
+            what, lambda: self._compose(config_name, groups, run_mode, files.delegate)
+        )
+        config = base.config(values)
+        _tell_job(config, config_name, parsed)
+        return config
+
+    def _searched(
+        self, config_name: str | None, parsed: list[Override], searched: str | None
+    ) -> CachingConfigRepository:
+        """The files of the search path, which the primary config and an override can extend."""
+        key = (config_name, searched)
+        if key not in self._repositories:
+            files = CachingConfigRepository(self.repository)
+            self._process_config_searchpath(config_name, parsed, files)
+            self._repositories[key] = files
+        return self._repositories[key]
+
+    def _remembered(self, key: tuple[Any, ...], compose: Callable[[], _Base]) -> _Base:
+        """What a choice of groups composes to.
+
+        Raises:
+            Exception: it can't be composed; for each job with that choice the same one.
+        """
+        if key not in self._bases:
+            if len(self._bases) >= REMEMBERED:
+                del self._bases[next(iter(self._bases))]
+            try:
+                self._bases[key] = compose()
+            except Exception as error:
+                self._bases[key] = error
+        base = self._bases[key]
+        if isinstance(base, Exception):
+            raise base.with_traceback(None)
+        return base
+
+    def _compose(
+        self,
+        config_name: str | None,
+        groups: list[Override],
+        run_mode: RunMode,
+        files: IConfigRepository,
+    ) -> _Base:
+        # Merging changes what was loaded, so each composition loads its own.
+        repository = CachingConfigRepository(files)
+        found = create_defaults_list(
+            repo=repository,
+            config_name=config_name,
+            overrides_list=groups,
+            prepend_hydra=True,
+            skip_missing=run_mode == RunMode.MULTIRUN,
+        )
+        config = self._compose_config_from_defaults_list(found.defaults, repository)
+        OmegaConf.set_struct(config, True)
+        OmegaConf.set_readonly(config.hydra, False)
+        return _Base(config, found.overrides.known_choices, repository.get_sources())
+
+
+def _tell_job(config: DictConfig, config_name: str | None, parsed: Sequence[Override]) -> None:
+    """Fill in what the ``hydra`` node says about this very job."""
+    node = config.hydra
+    for override in parsed:
+        told = node.overrides.hydra if override.is_hydra_override() else node.overrides.task
+        told.append(override.input_line)
+    if node.job.env_copy:
+        with open_dict(node):
+            for key in node.job.env_copy:
+                node.job.env_set[key] = os.environ[key]
+    if "name" not in node.job:
+        node.job.name = JobRuntime.instance().get("name")
+    style = node.job.config.override_dirname
+    node.job.override_dirname = get_overrides_dirname(
+        overrides=[o for o in parsed if not o.is_hydra_override()],
+        kv_sep=style.kv_sep,
+        item_sep=style.item_sep,
+        exclude_keys=style.exclude_keys,
+    )
+    node.job.config_name = config_name
