@@ -104,10 +104,12 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         result = launch.launch(arguments.overrides, resume=arguments.resume)
         return DONE if result.holds else UNEXPECTED
     if arguments.multirun:
-        results = launch.launch_sweep(arguments.overrides, **where)
-    else:
-        results = [launch.launch(arguments.overrides, **where)]
-    return DONE if all(result.holds for result in results) else UNEXPECTED
+        from runner.sweep.sweep import sweep
+
+        swept = sweep(arguments.overrides, **where)
+        return DONE if swept.holds else UNEXPECTED
+    result = launch.launch(arguments.overrides, **where)
+    return DONE if result.holds else UNEXPECTED
 
 
 def _refuse_beside_resume(arguments: Namespace) -> None:

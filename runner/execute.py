@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from runner.plan import Plan
 from runner.tasks import Run
 from runner.terminal import Terminal
 from runner.tracking import Tracker, Trackers
-from runner.tracking.directory import STATUS, RunDirectory, environment, write_json
+from runner.tracking.directory import STATUS, RunDirectory, environment, json_safe, write_json
 from runner.tracking.files import Files
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from runner.resume import Recorded
 
 logger = logging.getLogger(__name__)
+
+ABSENT = "–"
+"""What the HParams page shows for a parameter that a job of a sweep doesn't have."""
 
 TERMINATED = 143
 """Exit code of a run that was ended by SIGTERM: 128 + 15, as shells count."""
@@ -70,6 +73,9 @@ class Origin:
         config_name: of the primary config.
         experiment: the name of the experiment, if one was chosen.
         about: what that experiment asks and answers, from the head of its YAML.
+        choices: the option of each config group.
+        job: the number of a sweep's job, or None.
+        key: what tells that job's config from all others, or None.
     """
 
     command: str
@@ -78,6 +84,9 @@ class Origin:
     config_name: str
     experiment: str | None = None
     about: str | None = None
+    choices: dict[str, str] = field(default_factory=dict)
+    job: int | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,136 @@ def build(prepared: Prepared) -> None:
         _ = run.model
 
 
+class Execution:
+    """A prepared job in its own directory, from RUNNING to its end; used in a ``with`` statement.
+
+    Within it, the task runs and `complete` takes its metrics. An exception that leaves the
+    ``with`` is recorded as FAILED or INTERRUPTED with its reason.
+
+    Attributes:
+        prepared: the job.
+        directory: that belongs to this run alone.
+        result: what the run gave, once it is complete.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        directory: Path,
+        config: str,
+        parameters: Mapping[str, Any],
+        origin: Origin,
+        terminal: Terminal,
+        earlier: Recorded | None = None,
+        columns: Collection[str] = (),
+    ) -> None:
+        """Lock the directory and mark it RUNNING.
+
+        Args:
+            prepared: the job.
+            directory: an existing directory that belongs to this run alone.
+            config: the composed config as YAML, for TensorBoard.
+            parameters: the config's values by dotted name, for the HParams page.
+            origin: where the run comes from.
+            terminal: where to show it.
+            earlier: what the directory says of a run that is taken up again.
+            columns: names of all the parameters of the sweep that the run is a job of; the
+                HParams page leaves out a parameter that isn't written for every job.
+
+        Raises:
+            ConfigError: another process has resumed the run.
+        """
+        self.prepared, self.directory = prepared, directory
+        self.result: Result | None = None
+        self._config, self._origin, self._terminal = config, origin, terminal
+        self._earlier = earlier
+        self._parameters = {name: parameters.get(name, ABSENT) for name in columns or parameters}
+        self._tracker: Trackers | None = None
+        self._ended = False
+        job, run = prepared.job, prepared.run
+        facts = {"task": job.task.kind, **asdict(origin), **_place(run, job), **environment()}
+        facts["parameters"] = json_safe(dict(parameters))
+        if earlier is None:
+            self._home = RunDirectory(directory, facts | {"resumed": 0})
+        else:
+            facts |= {"resumed": earlier.resumed + 1, "started": earlier.started}
+            self._home = RunDirectory(directory, facts, spent=earlier.seconds)
+
+    def __enter__(self) -> Execution:
+        try:
+            self._begin()
+        except BaseException as error:
+            self.stop(error)
+            raise
+        return self
+
+    def _begin(self) -> None:
+        job, plan, run = self.prepared.job, self.prepared.plan, self.prepared.run
+        write_json(self.directory / "plan.json", plan.to_dict())
+        self._tracker = tracker = _trackers(job, self.directory)
+        if self._earlier is not None:
+            tracker.rewind(job.task.reached(self.directory))
+        run.tracker, run.directory = tracker, self.directory
+        run.progress, run.say = self._terminal.progress, self._terminal.line
+        self._terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
+        logger.info("%s\n%s", _title(job, run), plan)
+        _log_head(tracker, self._config, plan, self._origin.command)
+        choices.begin()
+
+    def complete(self, metrics: dict[str, Any]) -> Result:
+        """Record the metrics, compare them with what was expected, and show them."""
+        job, plan, run, tracker = (
+            self.prepared.job, self.prepared.plan, self.prepared.run, self._tracker,
+        )  # fmt: skip
+        assert tracker is not None
+        picked = choices.summary()
+        outcomes = compare(job.expect, metrics)
+        if picked:
+            tracker.text("ops", _code("\n".join(picked)))
+        _log_metrics(tracker, self.directory, metrics, outcomes, self._parameters)
+        tracker.close()
+        holds = all(outcome.holds for outcome in outcomes)
+        self._end("COMPLETED", None if holds else "an expectation failed")
+        self._terminal.metrics(metrics)
+        for note in [*run.notes, *picked]:
+            self._terminal.line(note)
+        self._terminal.outcomes(outcomes)
+        events = bool(tracker.others)
+        self.result = Result(metrics, run.outputs, outcomes, self.directory, plan, events=events)
+        self._terminal.where(self.directory, events)
+        return self.result
+
+    def stop(self, error: BaseException) -> None:
+        """Record what ended the run before it was complete; what was measured is kept."""
+        if self._ended:
+            return
+        where = f"The run's directory is {self.directory}"
+        try:
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                logger.warning("interrupted: %s", _reason(error))
+                self._end("INTERRUPTED", _reason(error))
+                error.add_note(f"{where}; what was measured is kept.")
+                command = f"python -m runner --resume {shlex.quote(str(self.directory))}"
+                error.add_note(f"Resume it: {command}")
+            else:
+                logger.error("failed", exc_info=error)
+                self._end("FAILED", _reason(error))
+                error.add_note(f"{where}; run.log has the traceback.")
+        finally:
+            if self._tracker is not None:
+                self._tracker.close()
+            self._home.release()
+
+    def _end(self, state: str, reason: str | None) -> None:
+        self._home.mark(state, reason)
+        self._home.release()
+        self._ended = True
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            self.stop(error)
+
+
 def execute(
     prepared: Prepared,
     directory: Path,
@@ -144,17 +283,9 @@ def execute(
     origin: Origin,
     terminal: Terminal,
     earlier: Recorded | None = None,
+    columns: Collection[str] = (),
 ) -> Result:
-    """Run a prepared job in its own directory.
-
-    Args:
-        prepared: the job.
-        directory: an existing directory that belongs to this run alone.
-        config: the composed config as YAML, for TensorBoard.
-        parameters: the config's values by dotted name, for the HParams page.
-        origin: where the run comes from.
-        terminal: where to show it.
-        earlier: what the directory says of a run that is taken up again.
+    """Run a prepared job in its own directory; the arguments are those of `Execution`.
 
     Raises:
         ConfigError: what was found only now, such as a kernel that torch refuses, or that another
@@ -162,55 +293,10 @@ def execute(
         Exception: whatever the task raises; the directory says FAILED and why.
         KeyboardInterrupt: and SystemExit: the directory says INTERRUPTED.
     """
-    job, plan, run = prepared.job, prepared.plan, prepared.run
-    facts = {"task": job.task.kind, **asdict(origin), **_place(run, job), **environment()}
-    if earlier is None:
-        home = RunDirectory(directory, facts | {"resumed": 0})
-    else:
-        facts |= {"resumed": earlier.resumed + 1, "started": earlier.started}
-        home = RunDirectory(directory, facts, spent=earlier.seconds)
-    tracker: Trackers | None = None
-    try:
-        write_json(directory / "plan.json", plan.to_dict())
-        tracker = _trackers(job, directory)
-        if earlier is not None:
-            tracker.rewind(job.task.reached(directory))
-        run.tracker, run.directory, run.progress = tracker, directory, terminal.progress
-        run.say = terminal.line
-        terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
-        logger.info("%s\n%s", _title(job, run), plan)
-        _log_head(tracker, config, plan, origin.command)
-        choices.begin()
-        metrics = job.task.run(run)
-        picked = choices.summary()
-        outcomes = compare(job.expect, metrics)
-        if picked:
-            tracker.text("ops", _code("\n".join(picked)))
-        _log_metrics(tracker, directory, metrics, outcomes, parameters)
-        tracker.close()
-        home.mark("COMPLETED", None if all(o.holds for o in outcomes) else "an expectation failed")
-    except (KeyboardInterrupt, SystemExit) as stop:
-        logger.warning("interrupted: %s", _reason(stop))
-        home.mark("INTERRUPTED", _reason(stop))
-        stop.add_note(f"The run's directory is {directory}; what was measured is kept.")
-        stop.add_note(f"Resume it: python -m runner --resume {shlex.quote(str(directory))}")
-        raise
-    except Exception as error:
-        logger.exception("failed")
-        home.mark("FAILED", _reason(error))
-        error.add_note(f"The run's directory is {directory}; run.log has the traceback.")
-        raise
-    finally:
-        if tracker is not None:
-            tracker.close()
-        home.release()
-    terminal.metrics(metrics)
-    for note in [*run.notes, *picked]:
-        terminal.line(note)
-    terminal.outcomes(outcomes)
-    result = Result(metrics, run.outputs, outcomes, directory, plan, events=bool(tracker.others))
-    terminal.where(directory, result.events)
-    return result
+    with Execution(
+        prepared, directory, config, parameters, origin, terminal, earlier, columns
+    ) as execution:
+        return execution.complete(prepared.job.task.run(prepared.run))
 
 
 def record_failure(directory: Path, error: Exception, origin: Origin) -> None:

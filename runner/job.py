@@ -15,7 +15,7 @@ from runner.expect import Expect
 from runner.ops import Ops
 from runner.plan import Plan
 from runner.stack import Stack
-from runner.tasks import Task
+from runner.tasks import Objective, Task
 
 GIB = 2**30
 
@@ -25,6 +25,31 @@ def _device(name: str) -> str:
         hint = did_you_mean(name, ("auto", "cpu", "cuda", "mps"))
         refuse("auto, cpu, cuda, cuda:0 (1, 2 …) or mps", f"'{name}'", hint)
     return name
+
+
+class Ranking(Spec):
+    """What ranks the jobs of a sweep, as YAML says it: the fields of `Objective`."""
+
+    metric: str
+    goal: Literal["min", "max"]
+
+
+class Sweep(Spec):
+    """How the jobs of a sweep are run; a single run has no use for it.
+
+    Attributes:
+        vectorize: learn jobs that differ only in numbers together, where that is faster.
+        on_invalid: what to do about jobs whose config is wrong: start none, or skip them.
+        on_error: whether the other jobs go on when one fails.
+        resume: the directory of a sweep to take up again.
+        objective: what ranks the jobs; default: what the task says.
+    """
+
+    vectorize: bool = True
+    on_invalid: Literal["refuse", "skip"] = "refuse"
+    on_error: Literal["continue", "stop"] = "continue"
+    resume: str | None = None
+    objective: Ranking | None = None
 
 
 class Job(Spec):
@@ -42,6 +67,7 @@ class Job(Spec):
         memory_limit_gib: what the plan may need, in GiB; more is refused.
         tensorboard: whether an event file is written.
         expect: what the metrics must be.
+        sweep: how a sweep is run.
     """
 
     task: Annotated[Task, Menu("runner.tasks")]
@@ -55,6 +81,7 @@ class Job(Spec):
     memory_limit_gib: Annotated[float, Limited(gt=0)] = 4.0
     tensorboard: bool = True
     expect: Expect = Limited(default_factory=dict)
+    sweep: Sweep = Sweep()
 
     @staticmethod
     def parse(raw: dict[str, Any]) -> Job:
@@ -67,6 +94,11 @@ class Job(Spec):
         if job is None:
             raise ConfigError(*problems)
         return job
+
+    def objective(self) -> Objective | None:
+        """What ranks this job among others: what the config says, or else the task."""
+        asked = self.sweep.objective
+        return self.task.objective if asked is None else Objective(asked.metric, asked.goal)
 
     def plan(self) -> Plan:
         """Plan the stack on the data, and check all that can be known without torch.

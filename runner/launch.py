@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import run_job
-from hydra.types import HydraContext
+from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from runner import report
 from runner.config.compose import CONFIG_NAME, Composed, Composer
-from runner.config.errors import ConfigError, Problem, SweepFailed
-from runner.config.globs import without_globs
+from runner.config.errors import ConfigError, Problem
 from runner.config.headers import header
+from runner.config.hydra_job import hydra_job
 from runner.config.plain import flat, plain
-from runner.execute import (
-    Origin,
-    Prepared,
-    Result,
-    build,
-    execute,
-    host_settings,
-    inspect,
-    prepare,
-    record_failure,
-)
+from runner.execute import Origin, Result, build, execute, host_settings, inspect
 from runner.job import Job
 from runner.plan import Plan
-from runner.report.gather import FAILED, Entry
-from runner.resume import Recorded, recorded
-from runner.tasks import Advance
+from runner.resume import recorded
 from runner.terminal import Terminal
 from runner.tracking.directory import claim
 
@@ -81,192 +65,56 @@ def launch(
                 directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
             with read_write(config.hydra):
                 config.hydra.run.dir = str(directory)
-                if earlier is not None:
-                    config.hydra.output_subdir = None  # .hydra is there, and says the same
-            choices = config.hydra.runtime.choices
-            origin = _origin(composer, choices, overrides, config_dir)
-            results: list[Result] = []
-            failures: list[Exception] = []
-
-            def task(task_config: DictConfig) -> None:
-                terminal = Terminal(quiet)
-                try:
-                    results.append(
-                        _execute(prepared, directory, task_config, origin, terminal, earlier)
-                    )
-                except Exception as error:
-                    # Hydra keeps what a job raises, and prints about it; this one is raised below.
-                    failures.append(error)
-
             callbacks = Callbacks(config)
             callbacks.on_run_start(config=config, config_name=config_name)
-            done = run_job(
-                task_function=task,
-                config=config,
-                job_dir_key="hydra.run.dir",
-                job_subdir_key=None,
-                hydra_context=HydraContext(composer.hydra.config_loader, callbacks),
-            )
-            callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
-            if failures:
-                raise failures[0]
-            return results[0]
+            with hydra_job(config, directory, callbacks, record=earlier is None) as (task, done):
+                try:
+                    return execute(
+                        prepared,
+                        directory,
+                        config=OmegaConf.to_yaml(task),
+                        parameters=parameters(task),
+                        origin=origin(
+                            composer.hydra.config_loader, config, overrides, config_dir, config_name
+                        ),
+                        terminal=Terminal(quiet),
+                        earlier=earlier,
+                    )
+                finally:
+                    callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
 
 
-def launch_sweep(
-    overrides: Sequence[str],
-    *,
-    config_dir: str | Path | None = None,
-    config_name: str = CONFIG_NAME,
-) -> list[Result]:
-    """Run the jobs of a sweep with Hydra's sweeper and launcher, in a new directory.
-
-    Every job is composed, validated and planned before the first starts; a job that fails leaves
-    the others alone. Where jobs choose experiments, a report is written into the directory.
-
-    Raises:
-        ConfigError: a job's config is wrong; nothing was run.
-        SweepFailed: some jobs failed; the others ran.
-    """
-    results: list[Result] = []
-    entries: list[Entry] = []
-
-    def task(task_config: DictConfig) -> None:
-        hydra = HydraConfig.get()
-        words, folder = list(hydra.overrides.task), Path(hydra.runtime.output_dir)
-        origin = _origin(composer, hydra.runtime.choices, words, config_dir)
-        # Hydra writes some overrides its own way; as they were written, they can be compared.
-        label = _label(jobs[hydra.job.num] if len(jobs) > 1 else words, jobs)
-        terminal.job(hydra.job.num, label)
-        metrics: dict[str, Any] = {}
-        try:
-            job = Job.parse(plain(task_config))
-            with host_settings(job):  # one job's threads are not the next one's
-                prepared = prepare(job, job.plan())
-                result = _execute(prepared, folder, task_config, origin, Terminal(quiet=True))
-        except Exception as error:
-            record_failure(folder, error, origin)
-        else:
-            # Outputs are in files; here they would pile up.
-            results.append(replace(result, outputs={}))
-            metrics = result.metrics
-        entries.append(report.read(folder, directory))
-        # An experiment's numbers are in the report; of other sweeps they are the point.
-        terminal.verdict(entries[-1], {} if entries[-1].experiment else metrics)
-
-    terminal = Terminal()
-    with Composer(config_dir, config_name) as composer:
-        overrides = without_globs(overrides, composer.options)
-        jobs = composer.jobs_of_sweep(overrides)
-        with terminal.progress(len(jobs), "checking") as advance:
-            composed = _preflight(composer, jobs, advance)
-        mended = {text.lstrip("+").partition("=")[0] for one in composed for text in one.mended}
-        usable = [f"++{o}" if o.partition("=")[0] in mended else o for o in overrides]
-        directory = claim(_sweep_directory(composed), "hydra.sweep.dir")
-        usable += [f"hydra.sweep.dir={_quoted(str(directory))}", "hydra.mode=MULTIRUN"]
-        try:
-            composer.hydra.multirun(config_name=config_name, task_function=task, overrides=usable)
-        finally:
-            page = None
-            if any(entry.experiment for entry in entries):
-                found = report.gather(directory)
-                page = report.write(found, directory)
-                terminal.report(found)
-            terminal.where(directory, any(result.events for result in results), page)
-    failed = [f"#{i} {e.reason}" for i, e in enumerate(entries) if e.verdict == FAILED]
-    if failed:
-        raise SweepFailed("\n  ".join([f"{len(failed)} of {len(entries)} jobs failed:", *failed]))
-    return results
-
-
-def _sweep_directory(composed: Sequence[Composed]) -> str:
-    """Where the results shall go; a sweep over several tasks is named after none of them."""
-    config = composed[0].config
-    if len({one.config.hydra.runtime.choices.task for one in composed}) > 1:
-        with read_write(config.hydra):
-            config.hydra.runtime.choices.task = "experiments"
-    HydraConfig.instance().set_config(config)  # what ${hydra:…} refers to
-    return str(config.hydra.sweep.dir)
-
-
-def _label(words: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
-    """What sets a job apart from the others, or for the only one, all of it."""
-    others = set.intersection(*map(set, jobs))
-    varied = [word for word in words if word not in others] or words
-    return " ".join(word.removeprefix("experiment=") for word in varied)
-
-
-def _preflight(
-    composer: Composer, jobs: Sequence[Sequence[str]], advance: Advance
-) -> list[Composed]:
-    """Compose, validate and plan every job.
-
-    Raises:
-        ConfigError: with every job's problems; one that all jobs share is told once.
-    """
-    good: list[Composed] = []
-    found: dict[Problem, list[int]] = {}
-    for number, words in enumerate(jobs):
-        try:
-            composed, job = _compose(composer, words)
-            job.plan()
-            good.append(composed)
-        except ConfigError as error:
-            for one in error.problems:
-                found.setdefault(one, []).append(number)
-        advance("")
-    if not found:
-        return good
-    raise ConfigError(
-        *(
-            one
-            if len(numbers) == len(jobs)
-            else replace(one, path=f"job {', '.join(f'#{n}' for n in numbers[:5])}: {one.path}")
-            for one, numbers in found.items()
-        )
-    )
-
-
-def _execute(
-    prepared: Prepared,
-    directory: Path,
+def origin(
+    loader: ConfigLoader,
     config: DictConfig,
-    origin: Origin,
-    terminal: Terminal,
-    earlier: Recorded | None = None,
-) -> Result:
-    return execute(
-        prepared,
-        directory,
-        config=OmegaConf.to_yaml(config),
-        parameters=parameters(config),
-        origin=origin,
-        terminal=terminal,
-        earlier=earlier,
-    )
-
-
-def _origin(
-    composer: Composer,
-    choices: Mapping[Any, Any],
     overrides: Sequence[str],
     config_dir: str | Path | None,
+    config_name: str,
+    **facts: Any,
 ) -> Origin:
+    """Where a run comes from.
+
+    Args:
+        loader: knows the config folders.
+        config: composed, with its ``hydra`` node.
+        overrides: as on the command line.
+        config_dir: the user's own config folder.
+        config_name: of the primary config.
+        **facts: other attributes of `Origin`.
+    """
+    choices = config.hydra.runtime.choices
     experiment = choices.get("experiment")
-    about = header(composer.hydra.config_loader, f"experiment/{experiment}") if experiment else None
+    about = header(loader, f"experiment/{experiment}") if experiment else None
     return Origin(
-        command_line(overrides, config_dir, composer.name),
+        command_line(overrides, config_dir, config_name),
         tuple(overrides),
         None if config_dir is None else str(Path(config_dir).expanduser().absolute()),
-        composer.name,
+        config_name,
         experiment,
         about,
+        {str(k): str(v) for k, v in choices.items() if "hydra" not in str(k) and v is not None},
+        **facts,
     )
-
-
-def _quoted(value: str) -> str:
-    """A value that Hydra's grammar reads as this very text."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def plan_only(overrides: Sequence[str], *, config_dir: str | Path | None = None) -> Plan:
@@ -291,19 +139,24 @@ def check(
 
 
 def _compose(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, Job]:
-    """The config and the validated job.
+    composed = composer.compose(overrides)
+    return composed, valid(composed)[0]
+
+
+def valid(composed: Composed) -> tuple[Job, dict[str, Any]]:
+    """The job that a config describes, and the config as plain data.
 
     Raises:
         ConfigError: every problem of composition and of validation together.
     """
-    composed = composer.compose(overrides)
     try:
-        job = Job.parse(plain(composed.config))
+        raw = plain(composed.config)
+        job = Job.parse(raw)
     except ConfigError as error:
         raise ConfigError(*_once([*composed.problems, *error.problems])) from None
     if composed.problems:
         raise ConfigError(*composed.problems)
-    return composed, job
+    return job, raw
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:
@@ -319,7 +172,7 @@ def parameters(config: DictConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in flat(config).items()
-        if value is not None and value != {} and not key.startswith("expect.")
+        if value is not None and value != {} and not key.startswith(("expect.", "sweep."))
     }
 
 

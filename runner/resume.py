@@ -52,7 +52,7 @@ class Recorded:
         """The config that the overrides give now must be the one that the run had.
 
         Args:
-            config: the composed config; its ``hydra`` node isn't looked at.
+            config: the composed config; its ``hydra`` and ``sweep`` nodes aren't looked at.
 
         Raises:
             ConfigError: every value that differs, by path.
@@ -60,7 +60,10 @@ class Recorded:
         path = self.directory / ".hydra" / "config.yaml"
         if not path.is_file():
             raise problem(FLAG, f"a recorded config at {path}", "no such file")
-        before, now = flat(OmegaConf.load(path)), flat(config)
+        before, now = (
+            {key: value for key, value in flat(one).items() if not key.startswith("sweep.")}
+            for one in (OmegaConf.load(path), config)
+        )
         found = [
             Problem(
                 key,

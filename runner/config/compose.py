@@ -66,12 +66,9 @@ class Composed:
         return [text for text in self.overrides if text.startswith("++")]
 
 
-ConfigStore.instance().store(
-    "runner", {"_target_": "hydra_plugins.runner.Sweeper"}, "hydra/sweeper"
-)
-ConfigStore.instance().store(
-    "runner", {"_target_": "hydra_plugins.runner.Launcher"}, "hydra/launcher"
-)
+for group, name in {"hydra/sweeper": "Sweeper", "hydra/launcher": "Launcher"}.items():
+    # YAML here names no Python, so these two configs are not files.
+    ConfigStore.instance().store("runner", {"_target_": f"hydra_plugins.runner.{name}"}, group)
 
 
 class _Globals:

@@ -9,7 +9,7 @@ finds ``runner/tasks/name.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -132,6 +132,14 @@ class Objective:
     metric: str
     goal: Literal["min", "max"]
     otherwise: str | None = None
+
+    def of(self, metrics: Mapping[str, Any]) -> float | None:
+        """The number that ranks a run, if the run has it."""
+        for name in (self.metric, self.otherwise):
+            value = metrics.get(name) if name is not None else None
+            if isinstance(value, int | float):
+                return float(value)
+        return None
 
 
 def load(data: Data) -> Images:

@@ -1,0 +1,85 @@
+"""What Hydra puts around a job: its log, its environment, `.hydra/`, and callbacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+
+@contextmanager
+def hydra_job(
+    config: DictConfig, directory: Path, callbacks: Callbacks | None = None, *, record: bool = True
+) -> Iterator[tuple[DictConfig, JobReturn]]:
+    """Do for a job what Hydra's `run_job` does, and leave what it raises to the caller.
+
+    Hydra keeps the exception of a job and prints about it, and writes its YAML with a dumper in
+    Python, which takes longer than a small job.
+
+    Args:
+        config: composed, with its ``hydra`` node; ``hydra.runtime.output_dir`` is set in it.
+        directory: of the job; it exists.
+        callbacks: to be told when the job starts and ends.
+        record: whether to write `.hydra/`; a resumed job has it already.
+
+    Yields:
+        The config without its ``hydra`` node, and what callbacks are told of the job.
+    """
+    before, cwd = HydraConfig.instance().cfg, Path.cwd()
+    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+        config.hydra.runtime.output_dir = str(directory.absolute())
+    HydraConfig.instance().set_config(config)
+    done = JobReturn()
+    done.cfg = task_config = _without_hydra(config)
+    # Interpolations into the rest of the config stay as they are written.
+    done.hydra_cfg = deepcopy(HydraConfig.instance().cfg)
+    done.overrides = list(config.hydra.overrides.task)
+    done.task_name, done.working_dir = config.hydra.job.name, str(cwd)
+    try:
+        if config.hydra.job.chdir:
+            os.chdir(directory)
+            done.working_dir = str(directory)
+        configure_log(config.hydra.job_logging, config.hydra.verbose)
+        if record and config.hydra.output_subdir is not None:
+            _record(done, directory / str(config.hydra.output_subdir))
+        with env_override(done.hydra_cfg.hydra.job.env_set):
+            if callbacks is not None:
+                callbacks.on_job_start(config=config, task_function=_nothing)
+            try:
+                yield task_config, done
+                done.return_value, done.status = None, JobStatus.COMPLETED
+            except Exception as error:
+                done.return_value, done.status = error, JobStatus.FAILED
+                raise
+            finally:
+                if callbacks is not None:
+                    callbacks.on_job_end(config=config, job_return=done)
+    finally:
+        HydraConfig.instance().cfg = before
+        if config.hydra.job.chdir:
+            os.chdir(cwd)
+
+
+def _record(job: JobReturn, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {"config": job.cfg, "hydra": job.hydra_cfg, "overrides": list(job.overrides or ())}
+    for name, content in contents.items():
+        (folder / f"{name}.yaml").write_text(OmegaConf.to_yaml(content), encoding="utf-8")
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    task_config = deepcopy(config)
+    with read_write(task_config), open_dict(task_config):
+        del task_config["hydra"]
+    return task_config
+
+
+def _nothing(_: DictConfig) -> None:
+    """What callbacks are given as the job's function: the job is in the caller's hands."""

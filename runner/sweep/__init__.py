@@ -1,0 +1,1 @@
+"""Sweeps: many jobs from one command, each in its own directory, summarised together."""

@@ -1,0 +1,114 @@
+"""Runs the jobs of a sweep: here, or by handing them to a launcher that has processes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+
+from runner.config.hydra_job import hydra_job
+from runner.launch import valid
+from runner.sweep.composition import SweepComposer
+from runner.sweep.manifest import Planned, SweepDirectory, digest
+from runner.sweep.progress import Progress
+from runner.sweep.worker import Worker
+
+
+class Stopped(Exception):
+    """A job failed, and the sweep was told to stop then."""
+
+
+class Conductor:
+    """Everything that runs jobs; Hydra takes it for the function to call with a job's config.
+
+    In another process only its worker is needed, and nothing else is sent there.
+
+    Attributes:
+        jobs: that are to be run; none of a sweep that chooses its jobs as it goes.
+    """
+
+    def __init__(
+        self,
+        loader: ConfigLoader,
+        composer: SweepComposer,
+        directory: SweepDirectory,
+        worker: Worker,
+        jobs: Sequence[Planned],
+        progress: Progress,
+        *,
+        stop_on_error: bool,
+        vectorize: bool,
+    ) -> None:
+        self.jobs, self._loader = jobs, loader
+        self._composer, self._directory, self._worker = composer, directory, worker
+        self._progress, self._stop_on_error, self._vectorize = progress, stop_on_error, vectorize
+
+    def __call__(self, task_config: DictConfig) -> float | None:
+        """Run the job that a launcher of Hydra's own has set up in this process."""
+        return self._worker(task_config)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return copy, (self._worker,)
+
+    def remaining(self) -> list[list[str]]:
+        """The overrides of each job for another launcher, which counts from 0 again."""
+        return [
+            [*job.overrides, f"hydra.sweep.subdir={quoted(job.directory)}"] for job in self.jobs
+        ]
+
+    def run_all(self, callbacks: Callbacks) -> None:
+        """Run the jobs in this process.
+
+        Raises:
+            Stopped: one failed, and no more shall start.
+            KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
+        """
+        for job in self.jobs:
+            self._run(job, callbacks)
+
+    def run_asked(
+        self, job_overrides: Sequence[Sequence[str]], first: int, callbacks: Callbacks
+    ) -> list[JobReturn]:
+        """Run in this process what another sweeper asks for."""
+        done = []
+        for number, words in enumerate(job_overrides, first):
+            composed = self._composer.compose(words, number=number)
+            job = Planned(
+                number,
+                digest(valid(composed)[1]),
+                tuple(words),
+                str(OmegaConf.select(composed.config, "hydra.sweep.subdir")),
+            )
+            value = self._run(job, callbacks)
+            done.append(JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=value))
+        return done
+
+    def _run(self, job: Planned, callbacks: Callbacks) -> float | None:
+        words = [*job.overrides, *hydra_words(self._directory)]
+        config = self._composer.compose(words, number=job.number).config
+        folder = self._directory.path / job.directory
+        folder.mkdir(parents=True, exist_ok=True)
+        where = self._worker.origin(self._loader, config, job.overrides, job.number, job.key)
+        self._progress.begin(job)
+        with hydra_job(config, folder, callbacks) as (task_config, done):
+            result = self._worker.run(task_config, folder, where)
+            done.return_value = self._worker.value(result)
+        self._progress.end(job, folder)
+        if result is None and self._stop_on_error:
+            raise Stopped
+        return self._worker.value(result)
+
+
+def hydra_words(directory: SweepDirectory) -> list[str]:
+    """What Hydra is told of a sweep besides what the command line says."""
+    return [f"hydra.sweep.dir={quoted(str(directory.path))}", "hydra.mode=MULTIRUN"]
+
+
+def quoted(value: str) -> str:
+    """A value that Hydra's grammar reads as this very text."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
