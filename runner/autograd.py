@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor
 from torch.autograd import forward_ad
 
 from runner.config.errors import problem
@@ -45,9 +46,24 @@ def convolve(
         )
     if not torch.compiler.is_compiling():
         _refuse(op, x, (weight, bias), geometry)
+        if is_batchedtensor(x) or is_batchedtensor(weight):
+            return _dispatched(op, x, weight, bias, geometry)  # to its rule in `runner.batching`
         op = op.pick(x, weight, geometry)
+    return computed(op, x, weight, bias, geometry)
+
+
+def computed(
+    op: ConvOp, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
+) -> Tensor:
+    """A convolution by this very operator."""
     if op.own_gradient:
         return op.forward(x, weight, bias, geometry)
+    return _dispatched(op, x, weight, bias, geometry)
+
+
+def _dispatched(
+    op: ConvOp, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
+) -> Tensor:
     y: Tensor = _RUNNER.conv2d(x, weight, bias, *_window(geometry), op.handle)
     return y
 
@@ -56,9 +72,20 @@ def pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
     """Pool with arguments that are known to be valid."""
     if not torch.compiler.is_compiling():
         _refuse(op, x, (), geometry, mode)
+        if is_batchedtensor(x):
+            return _dispatched_pool(op, x, mode, geometry)
         op = op.pick(x, mode, geometry)
+    return pooled(op, x, mode, geometry)
+
+
+def pooled(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
+    """Pooling by this very operator."""
     if op.own_gradient:
         return op.forward(x, mode, geometry)
+    return _dispatched_pool(op, x, mode, geometry)
+
+
+def _dispatched_pool(op: PoolOp, x: Tensor, mode: str, geometry: PoolGeometry) -> Tensor:
     keep = torch.is_grad_enabled() and x.requires_grad
     window = (geometry.kernel, geometry.stride, geometry.padding, geometry.ceil_mode)
     y: Tensor = _RUNNER.pool2d(
@@ -78,16 +105,21 @@ def _refuse(
         ConfigError: the operator can't compute this type of number, or on this device.
         NotImplementedError: a tensor carries a forward-mode derivative.
     """
-    reasons = _reasons(op, geometry, *mode, str(x.dtype).removeprefix("torch."), x.device.type)
-    if reasons:
+    found = reasons(op, x, geometry, *mode)
+    if found:
         expected = "an operator that can compute this"
-        raise problem("ops", expected, f"'{op.handle}', which can't: " + "; ".join(reasons))
+        raise problem("ops", expected, f"'{op.handle}', which can't: " + "; ".join(found))
     if op.own_gradient:
         return
     unpacked: Any = forward_ad.unpack_dual
     for tensor in (x, *others):
         if tensor is not None and unpacked(tensor).tangent is not None:
             raise NotImplementedError("forward-mode derivatives are computed by op='native' only")
+
+
+def reasons(op: Any, x: Tensor, *case: Any) -> list[str]:
+    """Why the operator can't compute this case with such numbers."""
+    return _reasons(op, *case, str(x.dtype).removeprefix("torch."), x.device.type)
 
 
 @lru_cache(maxsize=4096)
@@ -103,13 +135,15 @@ _RUNNER: Any = torch.ops.runner  # torch leaves its operators untyped
 _named_conv, _named_pool = cache(conv_op), cache(pool_op)
 
 
-def _conv(handle: str) -> ConvOp:
+def conv_by_handle(handle: str) -> ConvOp:
+    """The operator that a call was dispatched with."""
     op = BY_HANDLE.get(handle) or _named_conv(handle)
     assert isinstance(op, ConvOp)
     return op
 
 
-def _pool(handle: str) -> PoolOp:
+def pool_by_handle(handle: str) -> PoolOp:
+    """As `conv_by_handle`."""
     op = BY_HANDLE.get(handle) or _named_pool(handle)
     assert isinstance(op, PoolOp)
     return op
@@ -140,19 +174,20 @@ def _window(geometry: ConvGeometry) -> tuple[Any, ...]:
     return geometry.stride, geometry.padding, geometry.dilation, geometry.groups
 
 
-def _conv_geometry(kernel: Any, window: Sequence[Any]) -> ConvGeometry:
+def conv_geometry(kernel: Any, window: Sequence[Any]) -> ConvGeometry:
+    """The geometry that a call was dispatched with."""
     stride, padding, dilation, groups = window
     return ConvGeometry(tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), groups)
 
 
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
     *window, handle = rest
-    return _conv(handle).forward(x, weight, bias, _conv_geometry(weight.shape[2:], window))
+    return conv_by_handle(handle).forward(x, weight, bias, conv_geometry(weight.shape[2:], window))
 
 
 def _conv2d_shape(x: Tensor, weight: Tensor, _: Tensor | None, *rest: Any) -> Tensor:
     *window, _op = rest
-    geometry = _conv_geometry(weight.shape[2:], window)
+    geometry = conv_geometry(weight.shape[2:], window)
     size = geometry.output_size((x.shape[2], x.shape[3]))
     return x.new_empty(x.shape[0], weight.shape[0], *size)
 
@@ -170,7 +205,7 @@ def _conv2d_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 def _keep_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     x, weight, _bias, *ctx.rest = inputs
-    ctx.op = _conv(ctx.rest[-1])  # not to be gone before its gradient is asked for
+    ctx.op = conv_by_handle(ctx.rest[-1])  # not to be gone before its gradient is asked for
     ctx.size, ctx.kernel = x.shape[2:], weight.shape[2:]
     needs_x, needs_weight, *_ = ctx.needs_input_grad
     # Each gradient needs the other argument.
@@ -179,8 +214,8 @@ def _keep_conv2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # 
 
 def _input_gradient(grad: Tensor, weight: Tensor, size: Any, *rest: Any) -> Tensor:
     *window, handle = rest
-    geometry = _conv_geometry(weight.shape[2:], window)
-    return _conv(handle).input_gradient(grad, weight, tuple(size), geometry)
+    geometry = conv_geometry(weight.shape[2:], window)
+    return conv_by_handle(handle).input_gradient(grad, weight, tuple(size), geometry)
 
 
 def _input_gradient_shape(grad: Tensor, weight: Tensor, size: Any, *rest: Any) -> Tensor:
@@ -203,14 +238,14 @@ def _input_gradient_backward(ctx: Any, wanted: Tensor) -> tuple[Any, ...]:
 
 def _keep_input_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     grad, weight, _size, *ctx.rest = inputs
-    ctx.op = _conv(ctx.rest[-1])
+    ctx.op = conv_by_handle(ctx.rest[-1])
     ctx.kernel = weight.shape[2:]
     ctx.save_for_backward(grad, weight)
 
 
 def _weight_gradient(grad: Tensor, x: Tensor, kernel: Any, *rest: Any) -> Tensor:
     *window, handle = rest
-    return _conv(handle).weight_gradient(grad, x, _conv_geometry(kernel, window))
+    return conv_by_handle(handle).weight_gradient(grad, x, conv_geometry(kernel, window))
 
 
 def _weight_gradient_shape(grad: Tensor, x: Tensor, kernel: Any, *rest: Any) -> Tensor:
@@ -231,11 +266,12 @@ def _weight_gradient_backward(ctx: Any, wanted: Tensor) -> tuple[Any, ...]:
 
 def _keep_weight_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # by name
     grad, x, _kernel, *ctx.rest = inputs
-    ctx.op = _conv(ctx.rest[-1])
+    ctx.op = conv_by_handle(ctx.rest[-1])
     ctx.save_for_backward(grad, x)
 
 
-def _pool_geometry(windows: Sequence[Any]) -> PoolGeometry:
+def pool_geometry(windows: Sequence[Any]) -> PoolGeometry:
+    """As `conv_geometry`."""
     kernel, stride, padding, ceil_mode, count_include_pad, output = windows
     sizes = (tuple(kernel), tuple(stride), tuple(padding))
     adaptive = None if output is None else tuple(output)
@@ -244,7 +280,7 @@ def _pool_geometry(windows: Sequence[Any]) -> PoolGeometry:
 
 def _pool2d(x: Tensor, mode: str, *rest: Any) -> tuple[Tensor, Tensor]:
     *windows, keep, handle = rest
-    op, geometry = _pool(handle), _pool_geometry(windows)
+    op, geometry = pool_by_handle(handle), pool_geometry(windows)
     if keep and op.indices(mode, geometry):
         return op.forward_with_indices(x, mode, geometry)
     return op.forward(x, mode, geometry), x.new_empty(0, dtype=torch.uint8)
@@ -252,9 +288,9 @@ def _pool2d(x: Tensor, mode: str, *rest: Any) -> tuple[Tensor, Tensor]:
 
 def _pool2d_shape(x: Tensor, mode: str, *rest: Any) -> tuple[Tensor, Tensor]:
     *windows, keep, handle = rest
-    geometry = _pool_geometry(windows)
+    geometry = pool_geometry(windows)
     y = x.new_empty(*x.shape[:2], *geometry.output_size((x.shape[2], x.shape[3])))
-    kind = _pool(handle).indices(mode, geometry) if keep else None
+    kind = pool_by_handle(handle).indices(mode, geometry) if keep else None
     indices = x.new_empty(0, dtype=torch.uint8) if kind is None else y.to(getattr(torch, kind))
     return y, indices
 
@@ -270,8 +306,8 @@ def _keep_pool2d(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor
     x, *ctx.rest = inputs
     ctx.size = x.shape[2:]
     mode, *windows, keep, handle = ctx.rest
-    ctx.op = _pool(handle)
-    indexed = keep and ctx.op.indices(mode, _pool_geometry(windows))
+    ctx.op = pool_by_handle(handle)
+    indexed = keep and ctx.op.indices(mode, pool_geometry(windows))
     ctx.save_for_backward(None if indexed or mode == "avg" else x, output[1] if indexed else None)
 
 
@@ -279,8 +315,8 @@ def _pool_gradient(
     grad: Tensor, x: Tensor | None, indices: Tensor | None, size: Any, mode: str, *rest: Any
 ) -> Tensor:
     *windows, handle = rest
-    geometry = _pool_geometry(windows)
-    return _pool(handle).input_gradient(grad, x, indices, tuple(size), mode, geometry)
+    geometry = pool_geometry(windows)
+    return pool_by_handle(handle).input_gradient(grad, x, indices, tuple(size), mode, geometry)
 
 
 def _pool_gradient_shape(grad: Tensor, _x: Any, _indices: Any, size: Any, *_: Any) -> Tensor:
@@ -291,7 +327,7 @@ def _no_second_derivative(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
     raise NotImplementedError("the gradient of pooling can be differentiated with op='native' only")
 
 
-_LIBRARY: Any = torch.library.Library("runner", "DEF")  # type: ignore[no-untyped-call]  # torch's
+LIBRARY: Any = torch.library.Library("runner", "DEF")  # type: ignore[no-untyped-call]  # torch's
 _COMPUTED: dict[str, tuple[Any, ...]] = {
     "conv2d": (_conv2d, _conv2d_shape, _conv2d_backward, _keep_conv2d),
     "conv2d_input_gradient": (
@@ -304,9 +340,7 @@ _COMPUTED: dict[str, tuple[Any, ...]] = {
     "pool2d_input_gradient": (_pool_gradient, _pool_gradient_shape, _no_second_derivative, None),
 }  # fmt: skip
 for _name, (_compute, _shape, _backward, _keep) in _COMPUTED.items():
-    _LIBRARY.define(_name + _SCHEMAS[_name])
-    _LIBRARY.impl(_name, _compute, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"runner::{_name}", _shape, lib=_LIBRARY)
-    torch.library.register_autograd(
-        f"runner::{_name}", _backward, setup_context=_keep, lib=_LIBRARY
-    )
+    LIBRARY.define(_name + _SCHEMAS[_name])
+    LIBRARY.impl(_name, _compute, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"runner::{_name}", _shape, lib=LIBRARY)
+    torch.library.register_autograd(f"runner::{_name}", _backward, setup_context=_keep, lib=LIBRARY)

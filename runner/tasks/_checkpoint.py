@@ -26,7 +26,9 @@ FORMAT = 1
 
 def save_weights(directory: Path, weights: Mapping[str, Tensor]) -> None:
     """Write ``weights.pt``: a state dict, tensors only, on the CPU."""
-    write_atomically(directory / WEIGHTS, _packed({k: w.cpu() for k, w in weights.items()}))
+    # A tensor that is a part of a larger one would be saved with all of that.
+    own = {name: weight.cpu().clone() for name, weight in weights.items()}
+    write_atomically(directory / WEIGHTS, _packed(own))
 
 
 def save_checkpoint(directory: Path, content: Mapping[str, Any]) -> None:
