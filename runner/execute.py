@@ -210,7 +210,7 @@ class Execution:
 
     def _begin(self) -> None:
         job, plan, run = self.prepared.job, self.prepared.plan, self.prepared.run
-        write_json(self.directory / "plan.json", plan.to_dict())
+        write_json(self.directory / "plan.json", plan.to_dict(), sync=False)
         self._tracker = tracker = _trackers(job, self.directory)
         if self._earlier is not None:
             tracker.rewind(job.task.reached(self.directory))

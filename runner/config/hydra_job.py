@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from runner.config.compose import refer_to
 
 
 @contextmanager
@@ -35,11 +36,10 @@ def hydra_job(
     before, cwd = HydraConfig.instance().cfg, Path.cwd()
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(directory.absolute())
-    HydraConfig.instance().set_config(config)
+    refer_to(config)
     done = JobReturn()
     done.cfg = task_config = _without_hydra(config)
-    # Interpolations into the rest of the config stay as they are written.
-    done.hydra_cfg = deepcopy(HydraConfig.instance().cfg)
+    done.hydra_cfg = OmegaConf.masked_copy(config, "hydra")
     done.overrides = list(config.hydra.overrides.task)
     done.task_name, done.working_dir = config.hydra.job.name, str(cwd)
     try:
@@ -75,9 +75,10 @@ def _record(job: JobReturn, folder: Path) -> None:
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
-    task_config = deepcopy(config)
-    with read_write(task_config), open_dict(task_config):
-        del task_config["hydra"]
+    # Hydra copies the whole config and deletes its own node, the largest, from the copy.
+    task_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.set_struct(task_config, True)
+    OmegaConf.copy_cache(from_config=config, to_config=task_config)
     return task_config
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import ConfigError, Problem, first_line, join, problem
@@ -20,15 +20,18 @@ def plain(config: DictConfig) -> dict[str, Any]:
         ConfigError: values that were left open (``???``), interpolations that lead nowhere, or
             keys that would make Hydra call Python.
     """
-    with open_dict(config):
-        node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
-    node._metadata.resolver_cache = config._metadata.resolver_cache  # one moment for ${now:…}
+    written = _written(config)
     problems = [
         Problem(path, "data: YAML here can't call Python", f"'{path.rpartition('.')[2]}'")
-        for path in _calls(OmegaConf.to_container(node, resolve=False), "")
+        for path in _calls(written, "")
     ]
     if problems:
         raise ConfigError(*problems)
+    if not _is_open(written):
+        return written
+    with open_dict(config):
+        node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
+    node._metadata.resolver_cache = config._metadata.resolver_cache  # one moment for ${now:…}
     try:
         missing = sorted(OmegaConf.missing_keys(node))
         resolved = OmegaConf.to_container(node, resolve=True)
@@ -55,10 +58,28 @@ def flat(config: Any) -> dict[str, Any]:
         else:
             values[path] = node
 
-    container = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(container, dict)
-    visit({key: value for key, value in container.items() if key != "hydra"}, "")
+    visit(_written(config), "")
     return values
+
+
+def _written(config: Any) -> dict[str, Any]:
+    """The config as it is written, without Hydra's own node."""
+    return {
+        str(key): OmegaConf.to_container(node, resolve=False)
+        if isinstance(node := config._get_node(key), Container)
+        else node._value()
+        for key in config
+        if key != "hydra"
+    }
+
+
+def _is_open(data: Any) -> bool:
+    """Whether a value is an interpolation, or missing."""
+    if isinstance(data, dict):
+        return any(_is_open(value) for value in data.values())
+    if isinstance(data, list):
+        return any(_is_open(value) for value in data)
+    return isinstance(data, str) and ("${" in data or data == "???")
 
 
 def _calls(data: Any, path: str) -> list[str]:

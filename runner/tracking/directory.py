@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from math import isfinite
 from pathlib import Path
@@ -45,10 +46,10 @@ def write_atomically(
         raise
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any, *, sync: bool = True) -> None:
     """Write JSON atomically; infinite and undefined numbers become text, which JSON lacks."""
     text = json.dumps(json_safe(data), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode())
+    write_atomically(path, f"{text}\n".encode(), sync=sync)
 
 
 def json_safe(data: Any) -> Any:
@@ -136,7 +137,8 @@ class RunDirectory:
         self._facts.update(facts)
         seconds = round(self._spent + time.time() - self._begun, 3)
         content = {"state": state, "reason": reason, "seconds": seconds, **self._facts}
-        write_json(self.path / STATUS, content)
+        # That a run began needn't outlive a crash of the machine: it would be begun again.
+        write_json(self.path / STATUS, content, sync=state != "RUNNING")
 
     def release(self) -> None:
         """Let go of the lock, when nothing more will be written."""
@@ -161,17 +163,16 @@ def state(path: Path) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions and place, as `status.json` records them; torch isn't imported for it."""
-    return {
-        "versions": {
-            "runner": metadata.version("runner"),
-            "python": sys.version.split()[0],
-            "torch": metadata.version("torch"),
-        },
-        "git_commit": _git_commit(),
-        "pid": os.getpid(),
-    }
+    return {"versions": _versions(), "git_commit": _git_commit(), "pid": os.getpid()}
 
 
+@cache
+def _versions() -> dict[str, str]:
+    found = {name: metadata.version(name) for name in ("runner", "torch")}
+    return {"python": sys.version.split()[0], **found}
+
+
+@cache
 def _git_commit() -> str | None:
     """The commit of the project's own checkout, or None when it is installed without one."""
     root = Path(__file__).parents[2]
