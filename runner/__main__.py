@@ -72,6 +72,9 @@ def _parser() -> ArgumentParser:
         "--report", metavar="DIR", help="Write report.md and report.html about the runs under DIR"
     )
     parser.add_argument(
+        "--summary", metavar="DIR", help="Summarise the sweep, or whatever runs there are, in DIR"
+    )
+    parser.add_argument(
         "--resume", metavar="DIR", help="Take an interrupted run up again in its directory DIR"
     )
     return parser
@@ -90,6 +93,9 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     if arguments.report:
         page = report.write(report.gather(Path(arguments.report)), Path(arguments.report))
         Terminal().line(str(page), whole=True)
+        return DONE
+    if arguments.summary:
+        _summarize(Path(arguments.summary))
         return DONE
     name = arguments.config_name or CONFIG_NAME
     where = {"config_dir": arguments.config_dir, "config_name": name}
@@ -110,6 +116,14 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         return DONE if swept.holds else UNEXPECTED
     result = launch.launch(arguments.overrides, **where)
     return DONE if result.holds else UNEXPECTED
+
+
+def _summarize(directory: Path) -> None:
+    from runner.sweep import summary
+
+    found = summary.summarize(directory)
+    summary.show(found, Terminal())
+    summary.write(found, directory)
 
 
 def _refuse_beside_resume(arguments: Namespace) -> None:

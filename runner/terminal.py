@@ -89,23 +89,27 @@ class Terminal:
                 used.remove(i)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for i in used:
-            number = last - numbers <= i < last
-            table.add_column(
-                headings[i],
-                justify="right" if number else "left",
-                no_wrap=number,
-                overflow="fold",
-            )
+            table.add_column(headings[i], no_wrap=last - numbers <= i < last, overflow="fold")
         for place, row in enumerate(rows):
             style = "bold green" if place == best else None
             table.add_row(*(Text(row[i]) for i in used), style=style)
         self._table(table)
+
+    def troubles(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
+        """What went wrong with jobs: state, which jobs, their values; the reason below each."""
+        widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+        for state, jobs, values, reason in rows:
+            self._indented(f"{state:<{widths[0]}}  {jobs:<{widths[1]}}  {values}".rstrip(), "", 0)
+            if reason:
+                self._indented(reason, "red", 2)
 
     def plan(self, title: str, plan: Plan, *, whole: bool) -> None:
         """The stack as a table; unless it is to be seen `whole`, long containers are one line.
 
         Of a stack without layers the title says it all.
         """
+        if self.console.quiet:  # laying a table out takes longer than a small job of a sweep
+            return
         self.line(title, "bold")
         if not plan.rows and not whole:
             return
@@ -131,6 +135,8 @@ class Terminal:
 
     def metrics(self, metrics: Mapping[str, Any]) -> None:
         """Single numbers as a table, small lists of lists as grids of numbers."""
+        if self.console.quiet:
+            return
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")

@@ -17,7 +17,7 @@ from typing import Any
 from runner import menu
 from runner.config.errors import ConfigError, problem
 from runner.sweep.records import COMPLETED, FAILED, FAILS, Record, collect, read_manifest
-from runner.sweep.varied import SEED, identity, short_names, value, varied
+from runner.sweep.varied import SEED, assignments, identity, short_names, some, value, varied
 from runner.tasks import Objective, Task
 
 COLUMNS = ("job", "directory", "state", "jobs", "seconds", "reason")
@@ -168,13 +168,14 @@ def summarize(directory: Path) -> Summary:
     measured = dict.fromkeys(name for record in records if record.counts for name in record.metrics)
     objective, unmeasured = _objective(manifest, records, list(measured))
     notes += unmeasured
-    best, unranked = _best(settings, objective)
     metrics = _by_importance(list(measured), records, objective)
+    short = short_names(by, {*metrics, *COLUMNS})
+    best, unranked = _best(settings, objective, short)
     return Summary(
         command=str(manifest.get("command") or ""),
         records=tuple(records),
         varied=tuple(names),
-        names=short_names(by, {*metrics, *COLUMNS}),
+        names=short,
         settings=settings,
         metrics=tuple(metrics),
         objective=objective,
@@ -217,7 +218,7 @@ def _of_task(records: Sequence[Record]) -> dict[str, Any] | None:
 
 
 def _best(
-    settings: Sequence[Setting], objective: Objective | None
+    settings: Sequence[Setting], objective: Objective | None, names: Mapping[str, str]
 ) -> tuple[Setting | None, list[str]]:
     """The first of the settings with the best mean, and what was left out."""
     if objective is None:
@@ -226,20 +227,20 @@ def _best(
     means = [(s, found.mean) for s in settings if (found := s.over(metric)) is not None]
     finite = [(setting, mean) for setting, mean in means if isfinite(mean)]
     whole = [(setting, mean) for setting, mean in finite if setting.ranks(metric)]
-    notes = []
-    if count := len(means) - len(finite):
-        notes.append(f"{_settings(count)} not ranked: {metric} is not finite.")
-    if count := len(finite) - len(whole):
-        consequence = "not ranked" if whole else "ranked by the others"
-        notes.append(f"{_settings(count)} {consequence}: a job of it failed.")
+
+    def unranked(some_: Sequence[Setting], why: str) -> list[str]:
+        told = some([assignments(names, setting.values) or "all jobs" for setting in some_])
+        return [f"Not ranked, as {why}: {told}"] if some_ else []
+
+    notes = unranked([s for s, mean in means if not isfinite(mean)], f"{metric} is not finite")
+    if whole:
+        notes += unranked([s for s, _ in finite if not s.ranks(metric)], "a job failed")
+    elif finite:
+        notes.append("In every setting a job failed: the others' means are ranked.")
     ranked = whole or finite
     if not ranked:
         return None, notes
     return min(ranked, key=lambda pair: sign_of(objective) * pair[1])[0], notes
-
-
-def _settings(count: int) -> str:
-    return "1 setting is" if count == 1 else f"{count} settings are"
 
 
 def _by_importance(

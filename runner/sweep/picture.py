@@ -2,14 +2,205 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, log, nan
+from typing import TYPE_CHECKING, Any
 
-from runner.sweep.findings import Summary
+from runner.sweep.findings import Setting, Summary
+from runner.sweep.records import FAILED, is_number
+from runner.sweep.tables import ranked
+from runner.sweep.varied import identity, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from runner.tracking.comparisons import Point, Scale
+
+TICKS = 9
+"""Values that are named on an axis, at most."""
+
+ROWS = 30
+"""Choices that are drawn, at most; the best, where there are more."""
+
+GRID = 12
+"""Values of a parameter that make a grid even where few of its places are filled."""
+
+PANES = 6
+"""Parameters that have a panel, at most."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A parameter that varied, as an axis.
+
+    Attributes:
+        label: its short name.
+        values: all that it had; numbers in ascending order, choices in that of the sweep.
+        numeric: whether all of them are finite numbers.
+    """
+
+    label: str
+    values: tuple[Any, ...]
+    numeric: bool
+
+    @staticmethod
+    def of(name: str, label: str, settings: Sequence[Setting]) -> Axis:
+        """The axis of a parameter."""
+        found = list({identity(s.values[name]): s.values[name] for s in settings}.values())
+        numeric = all(is_number(value) and isfinite(value) for value in found)
+        return Axis(label, tuple(sorted(found) if numeric else found), numeric)
+
+    def position(self, value: Any) -> float:
+        """Where a value stands: numbers at themselves, choices at 0, 1, 2 and so on."""
+        return float(value) if self.numeric else float(self.place(value))
+
+    def place(self, value: Any) -> int:
+        """The index of a value."""
+        return [identity(one) for one in self.values].index(identity(value))
+
+    def scale(self, *, names: bool = False) -> Scale:
+        """How to lay it out; with `names`, every value has the same room."""
+        from runner.tracking.comparisons import Scale
+
+        if names or not self.numeric:
+            return Scale(self.label, names=tuple(map(short, self.values)))
+        ticks = self.values if len(self.values) <= TICKS else ()
+        return Scale(self.label, log=log_spaced(self.values), ticks=ticks)
+
 
 def draw(summary: Summary) -> Image | None:
-    """The picture, or None when there is nothing to draw."""
-    return None
+    """The picture, or None when there are no two numbers to compare."""
+    if not summary.metrics:
+        return None
+    metric = summary.metrics[0]
+    values = [float(job.metrics[metric]) for s in summary.settings for job in _with(s, metric)]
+    if sum(map(isfinite, values)) < 2:
+        return None
+    from runner.tracking import comparisons
+
+    axes = [Axis.of(name, label, summary.settings) for name, label in summary.names.items()]
+    if list(summary.names.values()) in ([], ["seed"]):
+        over = "seeds" if axes else "equal jobs"
+        return comparisons.distribution(list(filter(isfinite, values)), metric, over)
+    if len(axes) == 1:
+        return _over_one(summary, metric, axes[0])
+    if len(axes) == 2:
+        return _over_two(summary, metric, axes[0], axes[1])
+    return _over_many(summary, metric, axes)
+
+
+def log_spaced(values: Sequence[float]) -> bool:
+    """Whether ascending numbers fill a logarithmic axis more evenly than a linear one.
+
+    They must span a factor of four or more, and their median lie nearer to the middle.
+    """
+    if len(values) < 3 or values[0] <= 0 or values[-1] < 4 * values[0] * (1 - 1e-9):
+        return False
+    low, median, high = values[0], values[len(values) // 2], values[-1]
+    linear = abs((median - low) / (high - low) - 0.5)
+    return abs(log(median / low) / log(high / low) - 0.5) < linear - 1e-9
+
+
+def short(value: Any) -> str:
+    """A value as the name of a tick."""
+    text = f"{value:g}" if is_number(value) else shown(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+def _over_one(summary: Summary, metric: str, axis: Axis) -> Image:
+    from runner.tracking import comparisons
+
+    best, listed = summary.best, list(summary.settings)
+    if axis.numeric:
+        points = sorted((_point(s, metric, axis) for s in listed), key=lambda point: point.x)
+        top = None if best is None else _point(best, metric, axis)
+        star = None if top is None else (top.x, top.mean)
+        return comparisons.bands({"": points}, axis.scale(), metric, best=star)
+    kept = ranked(summary)[:ROWS] if len(listed) > ROWS else listed
+    axis = Axis.of(next(iter(summary.names)), axis.label, kept)
+    label = axis.label if len(kept) == len(listed) else f"{axis.label}, {ROWS} of {len(listed)}"
+    points = [_point(setting, metric, axis) for setting in kept]
+    row = None if best is None else kept.index(best)
+    return comparisons.whiskers(points, axis.scale().names, label, metric, row)
+
+
+def _over_two(summary: Summary, metric: str, first: Axis, second: Axis) -> Image:
+    import numpy as np
+
+    from runner.tracking import comparisons
+
+    names = list(summary.names)
+    if len(first.values) > len(second.values):
+        first, second, names = second, first, names[::-1]
+    small = summary.objective is None or summary.objective.goal == "min"
+    places = len(first.values) * len(second.values)
+    if len(second.values) > GRID and len(summary.settings) < places / 2:
+        if not (first.numeric and second.numeric):
+            return _over_many(summary, metric, [first, second], names)
+        spots = [(second.position(s.values[names[1]]), first.position(s.values[names[0]]))
+                 for s in summary.settings]  # fmt: skip
+        found = [(*spot, _mean(s, metric)) for spot, s in zip(spots, summary.settings, strict=True)]
+        star = None if summary.best is None else spots[summary.settings.index(summary.best)]
+        return comparisons.cloud(
+            found, second.scale(), first.scale(), metric, small_is_good=small, best=star
+        )
+    values = np.full((len(first.values), len(second.values)), np.nan)
+    cells = {
+        id(s): (first.place(s.values[names[0]]), second.place(s.values[names[1]]))
+        for s in summary.settings
+    }
+    for setting in summary.settings:
+        values[cells[id(setting)]] = _mean(setting, metric)
+    return comparisons.heat_map(
+        values,
+        second.scale(names=True),
+        first.scale(names=True),
+        metric,
+        small_is_good=small,
+        failed={cells[id(s)] for s in summary.settings if _failed(s, metric)},
+        best=None if summary.best is None else cells[id(summary.best)],
+    )
+
+
+def _over_many(
+    summary: Summary, metric: str, axes: Sequence[Axis], names: Sequence[str] = ()
+) -> Image:
+    from runner.tracking import comparisons
+
+    panes = []
+    for axis, name in list(zip(axes, names or summary.names, strict=True))[:PANES]:
+        positions = [axis.position(setting.values[name]) for setting in summary.settings]
+        panes.append((axis.scale(), positions))
+    best = None if summary.best is None else summary.settings.index(summary.best)
+    return comparisons.panels(panes, [_mean(s, metric) for s in summary.settings], metric, best)
+
+
+def _with(setting: Setting, metric: str) -> list[Any]:
+    return [job for job in setting.done if metric in job.metrics]
+
+
+def _mean(setting: Setting, metric: str) -> float:
+    """The mean where it is finite, or NaN."""
+    found = setting.over(metric)
+    return found.mean if found is not None and isfinite(found.mean) else nan
+
+
+def _failed(setting: Setting, metric: str) -> bool:
+    """Whether a job failed, or gave a metric that isn't finite."""
+    finite = all(isfinite(job.metrics[metric]) for job in _with(setting, metric))
+    return not finite or any(job.state == FAILED for job in setting.jobs)
+
+
+def _point(setting: Setting, metric: str, axis: Axis) -> Point:
+    from runner.tracking.comparisons import Point
+
+    found, values = setting.over(metric), [float(j.metrics[metric]) for j in _with(setting, metric)]
+    deviation = None if found is None else found.deviation
+    return Point(
+        x=axis.position(next(iter(setting.values.values()))),
+        mean=_mean(setting, metric),
+        deviation=nan if deviation is None else deviation,
+        values=tuple(filter(isfinite, values)),
+        failed=_failed(setting, metric),
+    )

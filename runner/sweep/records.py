@@ -157,7 +157,7 @@ def _read(path: Path, folder: str, job: Mapping[str, Any]) -> Record:
         state=UNREADABLE if complaint else FAILS if failures else now,
         task=str(status.get("task") or ""),
         seconds=seconds if isinstance(seconds, int | float) else None,
-        reason=complaint or "; ".join(failures) or str(status.get("reason") or ""),
+        reason=complaint or "; ".join(failures) or str(status.get("reason") or _silence(now)),
         overrides=words,
         command=str(status.get("command") or ""),
         values=values,
@@ -191,6 +191,11 @@ def _state(path: Path, status: Mapping[str, Any]) -> tuple[str, str]:
     if recorded not in WORDS:
         return UNREADABLE, f"{STATUS} has no valid state"
     return WORDS[str(recorded)], ""
+
+
+def _silence(now: str) -> str:
+    """Why a run that could not say so itself ended."""
+    return "its process is gone: killed, or out of memory" if now == WORDS["DEAD"] else ""
 
 
 def _number(value: Any) -> Number | None:

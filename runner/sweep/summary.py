@@ -16,13 +16,13 @@ from runner.sweep.picture import draw
 from runner.sweep.tables import (
     Table,
     best_line,
+    overall,
     settings_table,
-    some,
     to_csv,
+    trouble_rows,
     troubles,
-    troubles_table,
 )
-from runner.sweep.varied import shown, value
+from runner.sweep.varied import in_order, shown, some, value
 from runner.terminal import Terminal
 from runner.tracking.directory import write_atomically
 from runner.tracking.files import png
@@ -77,21 +77,23 @@ def show(summary: Summary, terminal: Terminal) -> None:
     terminal.line()
     terminal.columns(table.headings, table.rows, table.numbers, table.best)
     if table.more:
-        order = ", best first" if summary.objective else ""
-        terminal.line(f"… {table.more:,} more in {CSV}{order}", "dim")
-    for line in filter(None, [best_line(summary)]):
+        terminal.line(_more(table.more, ranked=summary.objective is not None), "dim")
+    if line := overall(summary, METRICS):
+        terminal.line()
+        terminal.line(line)
+    if line := best_line(summary):
         terminal.line()
         terminal.line(line, "bold green")
         if (job := summary.best_job) is not None and job.command:
-            terminal.line(f"  {job.command}", whole=True)
+            terminal.line(job.command, whole=True)
     for note in summary.notes:
         terminal.line(note, "yellow")
-    if summary.troubled:
-        wrong = troubles_table(summary, KINDS)
+    if rows := trouble_rows(summary):
         terminal.line()
-        terminal.columns(wrong.headings, wrong.rows)
-        if wrong.more:
-            terminal.line(f"… {wrong.more:,} more in {CSV}", "dim")
+        terminal.line("What went wrong:", "bold")
+        terminal.troubles(rows[:KINDS])
+        if len(rows) > KINDS:
+            terminal.line(f"… {len(rows) - KINDS:,} more kinds of failures in {CSV}", "dim")
 
 
 def markdown(summary: Summary, *, picture: bool) -> str:
@@ -104,10 +106,13 @@ def markdown(summary: Summary, *, picture: bool) -> str:
         parts.append(f"**{escaped(line)}**")
         if (job := summary.best_job) is not None and job.command:
             parts.append(block(job.command))
-    parts += map(escaped, summary.notes)
+    parts += map(escaped, filter(None, [overall(summary, PAGE_METRICS), *summary.notes]))
     if picture:
         parts.append(f"![{escaped(', '.join(summary.varied))}]({PICTURE})")
-    parts.append(_markdown_table(settings_table(summary, PAGE_ROWS, PAGE_METRICS)))
+    table = settings_table(summary, PAGE_ROWS, PAGE_METRICS)
+    parts.append(_markdown_table(table))
+    if table.more:
+        parts.append(_more(table.more, ranked=summary.objective is not None))
     if summary.troubled:
         parts.append("## What went wrong")
     for jobs in troubles(summary):
@@ -121,7 +126,7 @@ def _what_varied(summary: Summary) -> list[str]:
     """A line per parameter: its values."""
     lines = []
     for name in summary.varied:
-        found = list(dict.fromkeys(shown(value(record, name)) for record in summary.records))
+        found = list(map(shown, in_order(value(record, name) for record in summary.records)))
         lines.append(f"* {escaped(name)}: {escaped(some(found, 10))}")
     return lines or ["Nothing varied."]
 
@@ -134,5 +139,8 @@ def _markdown_table(table: Table) -> str:
         for i, row in enumerate(table.rows)
     ]
     lines = [list(map(escaped, table.headings)), [*rule, "---"], *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{text}\n\n… {table.more:,} more in {CSV}" if table.more else text
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _more(count: int, *, ranked: bool) -> str:
+    return f"… {count:,} more in {CSV}" + (" (these are the best)" if ranked else "")

@@ -14,10 +14,7 @@ from typing import Any
 from runner.expect import compact
 from runner.sweep.findings import COLUMNS, Setting, Statistic, Summary, sign_of
 from runner.sweep.records import FAILS, Record
-from runner.sweep.varied import settings, short_names, shown, value
-
-FEW = 3
-"""How many jobs, or values, of a kind are named before the rest is counted."""
+from runner.sweep.varied import FEW, SEED, assignments, in_order, short_names, shown, some, value
 
 
 @dataclass(frozen=True)
@@ -50,45 +47,37 @@ def settings_table(summary: Summary, rows: int, metrics: int) -> Table:
     chosen = summary.metrics[:metrics]
     listed = list(summary.settings)
     if len(listed) > rows:
-        listed = _ranked(summary)[:rows]
+        listed = ranked(summary)[:rows]
     counted = summary.aggregated
     headings = [*summary.names.values(), "jobs" if counted else "job", *chosen, ""]
+    columns = [_aligned([_cell(setting, metric) for setting in listed]) for metric in chosen]
     cells = [
         [
             *map(shown, setting.values.values()),
             _count(setting) if counted else setting.jobs[0].name,
-            *(_cell(setting, metric) for metric in chosen),
+            *(column[i] for column in columns),
             _remark(setting, best=setting is summary.best),
         ]
-        for setting in listed
+        for i, setting in enumerate(listed)
     ]
     best = next((i for i, setting in enumerate(listed) if setting is summary.best), None)
     return Table(headings, cells, len(chosen), best, len(summary.settings) - len(listed))
 
 
-def troubles_table(summary: Summary, rows: int) -> Table:
-    """The jobs that didn't complete or whose expectations fail; those with like reasons together.
-
-    Args:
-        summary: of the sweep.
-        rows: how many kinds at most.
-    """
-    kinds = troubles(summary)
+def trouble_rows(summary: Summary) -> list[tuple[str, str, str, str]]:
+    """Of each kind of trouble: the state, which jobs, their values, and the first one's reason."""
     short = short_names(summary.varied)
-    cells = [
-        [
+    return [
+        (
             jobs[0].state,
             some([job.name for job in jobs]),
             " ".join(
-                f"{short[name]}={some(list(dict.fromkeys(shown(value(j, name)) for j in jobs)))}"
-                for name in short
+                f"{short[name]}={_listed([value(job, name) for job in jobs])}" for name in short
             ),
-            jobs[0].reason or "–",
-        ]
-        for jobs in kinds[:rows]
+            jobs[0].reason,
+        )
+        for jobs in troubles(summary)
     ]
-    headings = ["state", "job" if len(summary.troubled) == 1 else "jobs", "values", "reason"]
-    return Table(headings, cells, more=sum(map(len, kinds[rows:])))
 
 
 def troubles(summary: Summary) -> list[list[Record]]:
@@ -99,11 +88,13 @@ def troubles(summary: Summary) -> list[list[Record]]:
     return list(kinds.values())
 
 
-def some(names: Sequence[str], few: int = FEW) -> str:
-    """``#1, #2, #3 and 7 more``."""
-    if len(names) <= few + 1:
-        return ", ".join(names)
-    return f"{', '.join(names[:few])} and {len(names) - few} more"
+def overall(summary: Summary, metrics: int) -> str:
+    """Metrics over all jobs, in a line, where nothing but the seed varied; else nothing."""
+    if summary.varied != (SEED,):
+        return ""
+    jobs = Setting({}, summary.records)
+    found = [f"{m} {measured(one)}" for m in summary.metrics[:metrics] if (one := jobs.over(m))]
+    return f"Over {len(jobs.done)} seeds: {', '.join(found)}" if found else ""
 
 
 def best_line(summary: Summary) -> str:
@@ -113,13 +104,14 @@ def best_line(summary: Summary) -> str:
         return ""
     found = best.over(objective.metric)
     assert found is not None
-    name = settings(summary.names, best.values) or best.jobs[0].name
+    name = assignments(summary.names, best.values) or best.jobs[0].name
     word = "smallest" if objective.goal == "min" else "largest"
     return f"Best ({word} {objective.metric}): {name}: {measured(found)}"
 
 
 def measured(found: Statistic) -> str:
     """``0.05766 ± 0.017``."""
+    # Values of one job are told more exactly than a mean is known.
     if found.truths and found.count == 1:
         return compact(bool(found.mean))
     if found.deviation is None:
@@ -158,7 +150,7 @@ def _exact(found: Any) -> Any:
     return json.dumps(found, default=str) if isinstance(found, bool | list | dict) else found
 
 
-def _ranked(summary: Summary) -> list[Setting]:
+def ranked(summary: Summary) -> list[Setting]:
     """The settings, the best first; the order stays where nothing ranks them."""
     objective = summary.objective
     if objective is None:
@@ -176,10 +168,28 @@ def _ranked(summary: Summary) -> list[Setting]:
     return sorted(summary.settings, key=lambda s: (s is not summary.best, place(s)))
 
 
+def _listed(values: Sequence[Any]) -> str:
+    """``0.01,0.02,…``: as in a sweep's override."""
+    texts = list(map(shown, in_order(values)))
+    return ",".join([*texts[:FEW], "…"] if len(texts) > FEW + 1 else texts)
+
+
 def _count(setting: Setting) -> str:
     """How many jobs are done, of how many."""
     done, count = len(setting.done), len(setting.jobs)
     return str(count) if done == count else f"{done}/{count}"
+
+
+def _aligned(cells: Sequence[str]) -> list[str]:
+    """Numbers with their points below each other, and their deviations too."""
+    parts = [cell.partition(" ± ") for cell in cells]
+    before = [len(mean.partition(".")[0]) for mean, _, _ in parts]
+    means = [" " * (max(before) - n) + mean for n, (mean, _, _) in zip(before, parts, strict=True)]
+    width = max(map(len, means))
+    return [
+        f"{mean:<{width}}{sign}{deviation}".rstrip()
+        for mean, (_, sign, deviation) in zip(means, parts, strict=True)
+    ]
 
 
 def _cell(setting: Setting, metric: str) -> str:

@@ -10,6 +10,9 @@ from runner.sweep.records import Record, is_number
 
 SEED = "seed"
 
+FEW = 3
+"""How many of a kind are named before the rest is counted."""
+
 MISSING = None
 """The value of a parameter that a job doesn't have: configs have null for the same."""
 
@@ -71,17 +74,32 @@ def _shortest(name: str, names: Iterable[str], taken: Collection[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A parameter's value as text, as YAML has it."""
+    """A parameter's value as text; numbers with at most six digits."""
     if value is MISSING:
         return "–"
     if isinstance(value, str):
         return value
+    if isinstance(value, float):
+        return min(repr(value), f"{value:.6g}", key=len)
     return json.dumps(value, default=str)
 
 
-def settings(names: Mapping[str, str], values: Mapping[str, Any]) -> str:
+def assignments(names: Mapping[str, str], values: Mapping[str, Any]) -> str:
     """``lr=0.01 stack=lenet``: values under short names."""
     return " ".join(f"{short}={shown(values[name])}" for name, short in names.items())
+
+
+def in_order(values: Iterable[Any]) -> list[Any]:
+    """Each different value once: numbers in ascending order, others in the given one."""
+    found = list({identity(value): value for value in values}.values())
+    return sorted(found) if all(map(is_number, found)) else found
+
+
+def some(names: Sequence[str], few: int = FEW) -> str:
+    """``#1, #2, #3 and 7 more``."""
+    if len(names) <= few + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:few])} and {len(names) - few} more"
 
 
 def _key(word: str) -> str:

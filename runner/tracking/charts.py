@@ -54,7 +54,7 @@ def lines(
     whose = {name: name for name in series}
     whose |= {name: one for name in dashed for one in drawn if name.startswith(one)}
     colours = dict(zip(dict.fromkeys(whose.values()), cycle(COLOURS), strict=False))
-    with _chart((7.2, 4.2)) as (axes, picture):
+    with chart((7.2, 4.2)) as (axes, picture):
         for name, values in series.items():
             positions = range(len(values)) if x is None else x[: len(values)]
             behind = whose[name] != name  # broad and pale, or it would be hidden where it is right
@@ -89,7 +89,7 @@ def bars(
     values: Mapping[str, float], title: str, y_label: str, *, log: bool = False
 ) -> Image.Image:
     """A bar per name, its value above it."""
-    with _chart((max(4.0, 1.1 + 0.9 * len(values)), 4.2)) as (axes, picture):
+    with chart((max(4.0, 1.1 + 0.9 * len(values)), 4.2)) as (axes, picture):
         drawn = axes.bar(list(values), list(values.values()), color=COLOURS[0], log=log)
         axes.bar_label(drawn, fmt="{:,.4g}", fontsize=8, padding=2)
         axes.set(title=title, ylabel=y_label)
@@ -115,7 +115,7 @@ def beside_limits(
     """
     names, quantities = list(rows), list(next(iter(rows.values())))
     height = 0.8 / len(quantities)
-    with _chart((7.2, 1.5 + 0.5 * len(rows))) as (axes, picture):
+    with chart((7.2, 1.5 + 0.5 * len(rows))) as (axes, picture):
         for i, quantity in enumerate(quantities):
             places = [n + (i - (len(quantities) - 1) / 2) * height for n in range(len(rows))]
             pairs = [rows[name][quantity] for name in names]
@@ -174,7 +174,7 @@ def surface(
     """
     from matplotlib.colors import LogNorm
 
-    with _chart((6.0, 5.2)) as (axes, picture):
+    with chart((6.0, 5.2)) as (axes, picture):
         low = max(float(values[values > 0].min()), 1e-4 * float(values.max()))
         levels = np.geomspace(low, float(values.max()), 13)
         norm = LogNorm(levels[0], levels[-1])
@@ -210,7 +210,7 @@ def roofline(
     ridges = [peak / bandwidth for bandwidth in bandwidths.values()]
     across = [x for pairs in points.values() for x, _ in pairs] + ridges
     left, right = min(across) / 2, max(across) * 2
-    with _chart((7.2, 5.2)) as (axes, picture):
+    with chart((7.2, 5.2)) as (axes, picture):
         for i, (name, bandwidth) in enumerate(bandwidths.items()):
             heights = [min(peak, bandwidth * x) for x in (left, ridges[i], right)]
             line = "--" if i else "-"
@@ -243,7 +243,7 @@ def ratios(
         x_label: what the ratios are.
     """
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    with _chart((7.2, 1.6 + 0.28 * len(rows))) as (axes, picture):
+    with chart((7.2, 1.6 + 0.28 * len(rows))) as (axes, picture):
         axes.axvline(1, color="black", linewidth=1)
         for name, style in _marks(names, aside).items():
             places = [i for i, row in enumerate(rows.values()) if name in row]
@@ -275,7 +275,7 @@ def confusion(counts: NDArray[Any], classes: Sequence[str], title: str) -> Image
     share = counts / np.maximum(rows, 1)
     many = len(classes) > 30
     side = 2.2 + min(max(len(classes), 3), 40) * (0.2 if many else 0.42)
-    with _chart((side, side)) as (axes, picture):
+    with chart((side, side)) as (axes, picture):
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         ticks = range(len(classes))
         axes.set_xticks(ticks, classes, fontsize=8, rotation=90 if _long(classes) else 0)
@@ -294,8 +294,12 @@ def _long(names: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _chart(inches: tuple[float, float]) -> Iterator[tuple[Axes, list[Image.Image]]]:
-    """Axes to draw on; the finished picture is in the list when the block ends."""
+def chart(inches: tuple[float, float]) -> Iterator[tuple[Axes, list[Image.Image]]]:
+    """Axes to draw on; the finished picture is in the list when the block ends.
+
+    Args:
+        inches: width and height of the picture, `DPI` pixels each.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
