@@ -89,6 +89,24 @@ class PerPixelLinear(nn.Linear):
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
+class Masked(nn.Module):
+    """Multiplies by a mask that is drawn elsewhere; in evaluation it does nothing.
+
+    Attributes:
+        mask: of the input's shape.
+    """
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Dropout, once zeros and scaled ones were drawn."""
+        return x * self.mask if self.training else x
+
+
 def draw(
     weight: Initializer | Kernels, shape: tuple[int, ...], generator: torch.Generator
 ) -> Tensor:

@@ -152,26 +152,36 @@ class Plan:
         """Memory of the input for the whole batch."""
         return ITEM_BYTES[self.dtype] * self.batch * elements(self.input)
 
-    def check_memory(self, limit: int, images: int = 1, factor: int = 1, overhead: int = 0) -> None:
-        """Refuse work that can't fit, before anything is allocated.
+    def needed(self, images: int = 1, factor: int = 1, overhead: int = 0) -> int:
+        """Bytes that the work takes.
 
         Counted are the plan's own memory, the images as they are loaded (double precision, with
         their regions), the largest operator's scratch, and what the task adds.
 
         Args:
-            limit: bytes that the run may take.
             images: how many the data have; all are loaded, at most `batch` are computed at once.
             factor: copies of everything that the task holds; learning holds gradients too.
             overhead: bytes that the task needs besides.
+        """
+        loaded = 16 * max(images, self.batch) * elements(self.input)
+        scratch = max((row.scratch for row in self.leaves()), default=0)
+        scratch *= ITEM_BYTES[self.dtype] * self.batch
+        return factor * (self.memory + scratch) + loaded + overhead
+
+    def check_memory(self, limit: int, images: int = 1, factor: int = 1, overhead: int = 0) -> None:
+        """Refuse work that can't fit, before anything is allocated.
+
+        Args:
+            limit: bytes that the run may take.
+            images: these three are those of `needed`.
+            factor: see there.
+            overhead: see there.
 
         Raises:
             ConfigError: the largest layer, its numbers, and the fix; where an operator takes the
                 memory and others don't, those.
         """
-        loaded = 16 * max(images, self.batch) * elements(self.input)
-        scratch = max((row.scratch for row in self.leaves()), default=0)
-        scratch *= ITEM_BYTES[self.dtype] * self.batch
-        needed = factor * (self.memory + scratch) + loaded + overhead
+        needed = self.needed(images, factor, overhead)
         if needed <= limit:
             return
         if 2 * overhead > needed:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runner.plan import Plan
+from runner.tasks import Run, Task
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -37,6 +40,21 @@ def outcome(metrics: Callable[[], T], stopped: Exception | None) -> T | Exceptio
         return metrics()
     except Exception as error:
         return error
+
+
+def reasons(plan: Plan) -> list[str]:
+    """Why models of this make can't learn together; empty when they can."""
+    if plan.dtype not in ("float32", "float64"):
+        return [f"{plan.dtype} has so few digits that the order of sums shows in the results"]
+    return []
+
+
+def alone(task: Task, run: Run) -> dict[str, Any] | Exception:
+    """A run that was prepared beside others, by itself after all."""
+    import torch
+
+    torch.manual_seed(run.seed)
+    return outcome(lambda: task.run(run), None)
 
 
 class Stacked:

@@ -61,27 +61,45 @@ class Training:
     """Learning that can be stopped and taken up again.
 
     Attributes:
+        random: what dropout draws from.
         epoch: epochs done.
         step: steps done.
+        total: steps at most.
         waited: epochs since the best one.
         best: the best weights.
         history: per curve, a value per epoch; ``train/loss`` and ``train/accuracy`` are means over
             the epoch's steps, each before its update.
+        failure: what stopped learning, where several learn together.
     """
 
     def __init__(
-        self, run: Run, recipe: Recipe, train: TensorDataset, validation: TensorDataset
+        self,
+        run: Run,
+        recipe: Recipe,
+        train: TensorDataset,
+        validation: TensorDataset,
+        random: torch.Generator | None = None,
     ) -> None:
+        """Ready to learn; `random`, if not torch's own, is what several that learn at once need."""
+        import torch
+
+        self.random = random or torch.default_generator
+        self.failure: Exception | None = None
         self.run, self.recipe, self.model = run, recipe, run.model
         self.optimizer = recipe.optimizer.build(self.model.parameters())
         self.schedule = recipe.schedule.build(self.optimizer, recipe.epochs)
         self.batches = shuffled(train, recipe.batch_size, run.generator)
         self.validation = validation
-        total = recipe.epochs * len(self.batches)
-        self.log_every = recipe.log_every or max(1, total // 200)
+        self.total = recipe.epochs * len(self.batches)
+        self.log_every = recipe.log_every or max(1, self.total // 200)
         self.epoch = self.step = self.waited = 0
         self.best = Best(0, float("inf"), _copy(self.model))
         self.history: dict[str, list[float]] = {curve: [] for curve in CURVES}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is another epoch to do."""
+        return self.epoch < self.recipe.epochs and not self.stopped_early
 
     @property
     def stopped_early(self) -> bool:
@@ -94,16 +112,12 @@ class Training:
         Raises:
             Diverged: the loss is infinite or undefined; which step, and why.
         """
-        every, epochs = self.recipe.checkpoint_every, self.recipe.epochs
-        total = epochs * len(self.batches)
-        with self.run.progress(total, "training", self.step) as advance:
-            while self.epoch < epochs and not self.stopped_early:
+        with self.run.progress(self.total, "training", self.step) as advance:
+            while self.goes_on:
                 self._learn(advance)
-                self._validate()
-                self.schedule.step()
-                if self.epoch % every == 0 or self.epoch == epochs or self.stopped_early:
-                    save_checkpoint(self.run.directory, self.state())
-        self.model.load_state_dict(self.best.weights)
+                self.validate()
+                self.close_epoch()
+        self.take_best()
 
     def _learn(self, advance: Advance) -> None:
         """One epoch; nothing in it waits for the device except where a loss is logged."""
@@ -125,21 +139,56 @@ class Training:
             losses[i], sizes[i] = loss.detach(), len(labels)
             correct += (y.argmax(dim=1) == labels).sum()
             self.step += 1
-            if self.step % self.log_every == 0:
-                self._stop_if_diverged(losses[: i + 1])
-                value, lr = float(losses[i]), optimizer.param_groups[0]["lr"]
-                self.run.tracker.scalars({"train/loss": value, "train/lr": lr}, self.step)
-                note = f"epoch {self.epoch + 1}, loss {value:.4g}"
+            if self.logs:
+                note = self.log(losses[: i + 1])
             advance(note)
+        self.learned(losses, sizes, correct)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of this epoch."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    @property
+    def logs(self) -> bool:
+        """Whether this step's loss is logged."""
+        return self.step % self.log_every == 0
+
+    def log(self, losses: Tensor) -> str:
+        """Log the last of the epoch's losses so far.
+
+        Returns:
+            What to show beside the progress bar.
+
+        Raises:
+            Diverged: one of them is infinite or undefined.
+        """
+        self._stop_if_diverged(losses)
+        value = float(losses[-1])
+        self.run.tracker.scalars({"train/loss": value, "train/lr": self.lr}, self.step)
+        return f"epoch {self.epoch + 1}, loss {value:.4g}"
+
+    def learned(self, losses: Tensor, sizes: Tensor, correct: Tensor) -> None:
+        """Take what an epoch's steps measured: each one's loss and images, and all that are right.
+
+        Raises:
+            Diverged: a loss is infinite or undefined.
+        """
         self._stop_if_diverged(losses)
         self.history["train/loss"].append(float((losses.cpu() * sizes).sum() / sizes.sum()))
         self.history["train/accuracy"].append(float(correct / sizes.sum()))
-        self.history["train/lr"].append(optimizer.param_groups[0]["lr"])
+        self.history["train/lr"].append(self.lr)
         self.epoch += 1
 
-    def _validate(self) -> None:
-        """Measure the model on the validation images, and keep it if it is the best so far."""
-        loss, accuracy = score(*predict(self.model, self.validation, self.recipe.batch_size))
+    def validate(self) -> None:
+        """Measure the model on the validation images, and keep it if it is the best so far.
+
+        Raises:
+            Diverged: the validation loss is infinite or undefined.
+        """
+        batch_size = self.recipe.batch_size
+        loss, accuracy = score(*predict(self.model, self.validation, batch_size, self.random))
         if not isfinite(loss):
             raise Diverged(f"the validation loss was {loss:g} after step {self.step}{self._why()}")
         self.history["val/loss"].append(loss)
@@ -152,6 +201,16 @@ class Training:
             self.best, self.waited = Best(self.epoch, loss, _copy(self.model)), 0
         else:
             self.waited += 1
+
+    def close_epoch(self) -> None:
+        """Change the learning rate, and write a checkpoint if it is time to."""
+        self.schedule.step()
+        if self.epoch % self.recipe.checkpoint_every == 0 or not self.goes_on:
+            save_checkpoint(self.run.directory, self.state())
+
+    def take_best(self) -> None:
+        """Give the model the best weights."""
+        self.model.load_state_dict(self.best.weights)
 
     def _stop_if_diverged(self, losses: Tensor) -> None:
         """Look for the first loss of the epoch that isn't a number."""
@@ -171,8 +230,6 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next, as tensors and plain types."""
-        import torch
-
         best = {"epoch": self.best.epoch, "loss": self.best.loss, "weights": self.best.weights}
         return {
             "epoch": self.epoch,
@@ -180,11 +237,11 @@ class Training:
             "waited": self.waited,
             "best": best,
             "history": self.history,
-            "model": self.model.state_dict(),
+            "model": _copy(self.model),  # of a stack's part; all of it would be saved
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "order": self.run.generator.get_state(),
-            "random": torch.get_rng_state(),
+            "random": self.random.get_state(),
             "device_random": _device_random(self.run.device),
         }
 
@@ -198,7 +255,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.run.generator.set_state(state["order"])
-        torch.set_rng_state(state["random"])
+        self.random.set_state(state["random"])
         if state["device_random"] is not None:
             torch.cuda.set_rng_state(state["device_random"], self.run.device)
 
@@ -238,15 +295,23 @@ def _loader(
     return DataLoader(pairs, sampler=batches, batch_size=None, generator=generator)
 
 
-def predict(model: nn.Module, data: TensorDataset, batch_size: int) -> tuple[Tensor, Tensor]:
-    """The model's outputs in evaluation mode, n × classes, and the n labels."""
+def predict(
+    model: nn.Module,
+    data: TensorDataset,
+    batch_size: int,
+    random: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The model's outputs in evaluation mode, n × classes, and the n labels.
+
+    A loader draws a number when it begins, from `random` or from torch's own generator.
+    """
     import torch
     from torch.utils.data import BatchSampler, SequentialSampler
 
     batches = BatchSampler(SequentialSampler(data), batch_size, drop_last=False)
     model.eval()
     with torch.no_grad():
-        found = [(wide(model(x)), labels) for x, labels in _loader(data, batches)]
+        found = [(wide(model(x)), labels) for x, labels in _loader(data, batches, random)]
     outputs, labels = zip(*found, strict=True)
     return torch.cat(outputs), torch.cat(labels)
 

@@ -84,6 +84,9 @@ class Updates:
             if self.kind != "sgd":
                 own["step"] = torch.tensor(float(self.taken))
             optimizer.state[parameter] = own
+        # Its own parameters have no gradients. It only notes that it was called, which torch's
+        # schedules look for.
+        optimizer.step()
 
 
 def _like(weight: Tensor, *numbers: Tensor) -> list[Tensor]:

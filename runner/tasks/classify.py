@@ -6,10 +6,11 @@ taken for. Learning lowers the cross-entropy of their softmax (the book, 4.1 and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,14 @@ from runner.ops import Ops
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Objective, Run, Task
-from runner.tasks._checkpoint import load_checkpoint, save_weights
+from runner.tasks._checkpoint import CHECKPOINT, load_checkpoint, save_weights
 from runner.tasks._classified import Classified, curves, draw_first_layer, listed
 from runner.tasks._optimizer import check_trainable
 from runner.tasks._outputs import to_numpy
 from runner.tasks._split import in_common, sizes, stratified
+from runner.tasks._together import alone, attempt, outcome, reasons
 from runner.tasks._training import Recipe, Training, predict, score
+from runner.tasks._training_together import fit_together
 
 if TYPE_CHECKING:
     from torch.utils.data import TensorDataset
@@ -49,6 +52,13 @@ class Classify(Recipe, Task):
     memory_factor: ClassVar[int] = 3
     showcase: ClassVar[tuple[str, ...]] = ("classify/curves", "classify/", "filters/", "maps/")
     objective: ClassVar[Objective | None] = Objective("val_accuracy", "max")
+    per_run: ClassVar[tuple[str, ...]] = (
+        "task.optimizer.lr",
+        "task.optimizer.momentum",
+        "task.optimizer.weight_decay",
+        "stack.layers.*.weight*",
+        "stack.layers.*.bias*",
+    )
 
     validation: Fraction = 0.1
     test: Fraction = 0.2
@@ -150,6 +160,40 @@ class Classify(Recipe, Task):
         finally:  # also what was learned until an interruption
             save_weights(run.directory, training.best.weights)
         return self._metrics(run, sets, training)
+
+    def apart(self, plan: Plan, stack: Stack, ops: Ops, device: str) -> list[str]:
+        """Types of number that are too coarse."""
+        return reasons(plan)
+
+    @classmethod
+    def run_together(
+        cls, tasks: Sequence[Self], runs: Sequence[Run]
+    ) -> list[dict[str, Any] | Exception]:
+        """As `run`, with the models of all runs stacked."""
+        import torch
+
+        def resumes(run: Run) -> bool:
+            return (run.directory / CHECKPOINT).exists()
+
+        # A GPU's dropout draws from a generator that can't be had for each run.
+        drops = runs[0].device != "cpu" and any(r.kind == "dropout" for r in runs[0].plan.leaves())
+        if drops or any(map(resumes, runs)):
+            return [alone(task, run) for task, run in zip(tasks, runs, strict=True)]
+        sets = [task._sets(run) for task, run in zip(tasks, runs, strict=True)]
+        trainings = [
+            Training(run, task, own.train, own.val, torch.Generator().manual_seed(run.seed))
+            for task, run, own in zip(tasks, runs, sets, strict=True)
+        ]
+        try:
+            fit_together(trainings)
+        finally:
+            for t in trainings:
+                write = partial(save_weights, t.run.directory, t.best.weights)
+                t.failure = attempt(write) or t.failure
+        return [
+            outcome(partial(task._metrics, t.run, own, t), t.failure)
+            for task, own, t in zip(tasks, sets, trainings, strict=True)
+        ]
 
     def _sets(self, run: Run) -> Sets:
         """The images as tensors on the run's device, apart by what they are for."""

@@ -26,7 +26,7 @@ from runner.tasks._optimizer import Diverged, Optimizer, check_trainable
 from runner.tasks._outputs import layer_outputs, numbers, to_numpy
 from runner.tasks._quadratic import stable_learning_rate
 from runner.tasks._target import Target, only_conv, squared_error
-from runner.tasks._together import Stacked, attempt, outcome
+from runner.tasks._together import Stacked, attempt, outcome, reasons
 from runner.tasks._updates import Updates
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class LearnKernel(Task):
         self.target.check(plan, stack)
 
     def apart(self, plan: Plan, stack: Stack, ops: Ops, device: str) -> list[str]:
-        """Only what draws at random while it learns is in the way."""
-        return []
+        """Types of number that are too coarse."""
+        return reasons(plan)
 
     def run(self, run: Run) -> dict[str, Any]:
         """Loss by step, the kernel as it forms, and how far it ends from the target."""
