@@ -66,9 +66,23 @@ class Composed:
         return [text for text in self.overrides if text.startswith("++")]
 
 
-for group, name in {"hydra/sweeper": "Sweeper", "hydra/launcher": "Launcher"}.items():
-    # YAML here names no Python, so these two configs are not files.
-    ConfigStore.instance().store("runner", {"_target_": f"hydra_plugins.runner.{name}"}, group)
+PLUGINS = {
+    ("hydra/sweeper", "runner"): "Sweeper",
+    ("hydra/sweeper", "_optuna"): "OptunaSweeper",
+    ("hydra/launcher", "runner"): "Launcher",
+    ("hydra/launcher", "_joblib"): "JoblibLauncher",
+    ("hydra/launcher", "_ray"): "RayLauncher",
+    ("hydra/launcher", "_submitit_local"): "LocalLauncher",
+    ("hydra/launcher", "_submitit_slurm"): "SlurmLauncher",
+}
+"""Classes of `runner.sweep.plugins` by the configs that stand for them.
+
+YAML here names no Python, so these configs are not files. Those that begin with ``_`` are for the
+files of the same name, which say the settings.
+"""
+
+for (group, name), plugin in PLUGINS.items():
+    ConfigStore.instance().store(name, {"_target_": f"hydra_plugins.runner.{plugin}"}, group)
 
 
 class _Globals:
@@ -301,23 +315,28 @@ class Composer:
         With another sweeper, which may choose values as it goes, the first job alone.
 
         Raises:
-            ConfigError: an override that can't be read, or a glob that matches nothing.
+            ConfigError: an override that can't be read, that has no list of values, or a glob that
+                matches nothing.
         """
+        grid = not any(t.lstrip("+").startswith("hydra/sweeper=") for t in overrides)
         choices = []
         for text in without_globs(overrides, self.options):
             try:
                 override = parse(text)
             except OverrideParseException:
                 raise ConfigError(_unreadable(text)) from None
-            values = [text]
-            if override.is_sweep_override():
-                key = text.partition("=")[0]
+            values, (key, _, written) = [text], text.partition("=")
+            if override.is_interval_sweep():
+                if grid:
+                    hint = "hydra/sweeper=optuna searches among them all."
+                    raise problem(key, "values that can be listed", f"'{written}'", hint)
+                values = [f"{key}={override.value().start}"]  # type: ignore[union-attr]  # an interval
+            elif override.is_sweep_override():
                 values = [f"{key}={value}" for value in override.sweep_string_iterator()]
                 if not values:
-                    raise problem(key, "at least one value", f"'{text.partition('=')[2]}'")
+                    raise problem(key, "at least one value", f"'{written}'")
             choices.append(values)
         jobs = [list(words) for words in product(*choices)]
-        grid = not any(t.lstrip("+").startswith("hydra/sweeper=") for t in overrides)
         return jobs if grid else jobs[:1]
 
     def options(self, group: str) -> list[str]:

@@ -19,11 +19,14 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from runner.sweep.engines.joblib import JoblibLauncher
+from runner.sweep.engines.launcher import PACKAGE
+from runner.sweep.engines.optuna import OptunaSweeper
+from runner.sweep.engines.ray import RayLauncher
+from runner.sweep.engines.submitit import LocalLauncher, SlurmLauncher
+
 if TYPE_CHECKING:
     from runner.sweep.conductor import Conductor
-
-PACKAGE = "hydra_plugins.runner"
-"""Where these say they are: Hydra takes plugins from the package `hydra_plugins` alone."""
 
 
 class Launcher(HydraLauncher):
@@ -74,5 +77,6 @@ def register() -> None:
         hydra_plugins = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
         hydra_plugins.__path__ = []
     hydra_plugins.runner = sys.modules[PACKAGE] = sys.modules[__name__]
-    for plugin in (Launcher, Sweeper):
+    launchers = (Launcher, JoblibLauncher, RayLauncher, LocalLauncher, SlurmLauncher)
+    for plugin in (*launchers, Sweeper, OptunaSweeper):
         Plugins.instance().register(plugin)

@@ -1,0 +1,98 @@
+"""A cluster, by Ray: one that is started on this machine for the sweep, or one that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from pydantic import Field as Limited
+
+from runner.config.errors import first_line
+from runner.config.spec import Count, Spec
+from runner.sweep.engines.launcher import PACKAGE, UNLIMITED, EngineLauncher, Pool
+from runner.sweep.engines.process import GRACE, LOST, Call, Ended, perform
+
+QUIET = {"log_to_driver": False, "logging_level": "error"}
+LOCAL = {"include_dashboard": False}
+"""What `ray.init` is told where the preset says nothing else."""
+
+
+class RayPreset(Spec):
+    """Settings of ``hydra/launcher=ray``.
+
+    Attributes:
+        n_jobs: jobs at once; None is as many as the cluster has CPUs for.
+        init: arguments of `ray.init`: ``{address: auto}`` joins a cluster.
+        remote: options of each job: ``{num_cpus: 2, num_gpus: 0.5}``.
+    """
+
+    n_jobs: Count | None = None
+    init: dict[str, Any] = Limited(default_factory=dict)
+    remote: dict[str, Any] = Limited(default_factory=dict)
+
+
+class RayLauncher(EngineLauncher):
+    """Runs jobs on a cluster."""
+
+    __module__ = PACKAGE
+
+    package: ClassVar[str] = "ray"
+    extra: ClassVar[str] = "ray"
+    preset: ClassVar[type[Spec]] = RayPreset
+
+    def open(self, jobs: int, folder: str) -> Pool:
+        """Start the cluster, or join it."""
+        return _Cluster(self.settings)
+
+
+class _Cluster(Pool):
+    """Ray's workers."""
+
+    def __init__(self, settings: RayPreset) -> None:
+        import ray
+
+        joins = "address" in settings.init
+        ray.init(**(QUIET if joins else QUIET | LOCAL) | settings.init)
+        options = {"num_cpus": 1, "max_retries": 0} | settings.remote
+        self._limit, self._cpus = settings.n_jobs, float(options["num_cpus"])
+        self.threads = max(int(self._cpus), 1)
+        self._perform = ray.remote(**options)(perform)
+        self._running: dict[Any, Call] = {}
+
+    def room(self) -> int:
+        import ray
+
+        cpus = ray.cluster_resources().get("CPU", 1)  # a cluster may grow
+        limit = self._limit or max(int(cpus / self._cpus), 1) if self._cpus else UNLIMITED
+        return limit - len(self._running)
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            self._running[self._perform.remote(call)] = call
+
+    def wait(self) -> list[Ended]:
+        import ray
+
+        done, _ = ray.wait(list(self._running))
+        return [self._ended(one) for one in done]
+
+    def _ended(self, task: Any) -> Ended:
+        import ray
+
+        call = self._running.pop(task)
+        try:
+            ended: Ended = ray.get(task)
+        except ray.exceptions.RayError as error:
+            return Ended(call.number, LOST, reason=first_line(error))
+        return ended
+
+    def close(self) -> None:
+        import ray
+
+        for task in self._running:
+            ray.cancel(task)
+        if self._running:
+            with suppress(ray.exceptions.RayError):
+                ray.wait(list(self._running), num_returns=len(self._running), timeout=GRACE)
+        ray.shutdown()
