@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.choices import choices
 from runner.config.errors import ConfigError
+from runner.data import Images
 from runner.expect import Outcome, compare
 from runner.job import Job
 from runner.plan import Plan
@@ -98,18 +99,23 @@ class Prepared:
     run: Run
 
 
-def prepare(job: Job, plan: Plan) -> Prepared:
+def prepare(job: Job, plan: Plan, images: Images | None = None) -> Prepared:
     """Load a planned job's images, find its device and build its model.
+
+    Args:
+        job: what to run.
+        plan: of its stack.
+        images: its data, where they are loaded already.
 
     Raises:
         ConfigError: the job can't run; nothing was written.
     """
-    prepared = inspect(job, plan)
+    prepared = inspect(job, plan, images)
     build(prepared)
     return prepared
 
 
-def inspect(job: Job, plan: Plan) -> Prepared:
+def inspect(job: Job, plan: Plan, images: Images | None = None) -> Prepared:
     """Load a planned job's images and let its task look at them; torch isn't imported for it.
 
     Raises:
@@ -126,6 +132,8 @@ def inspect(job: Job, plan: Plan) -> Prepared:
         tracker=Tracker(),
         directory=Path(),
     )
+    if images is not None:
+        run.images = images
     if job.task.needs_torch:
         job.task.check_images(run.images, plan)
     return Prepared(job, plan, run)

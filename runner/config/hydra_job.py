@@ -13,6 +13,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from runner.config.compose import refer_to
+from runner.config.yaml_text import to_yaml
 
 
 @contextmanager
@@ -69,9 +70,10 @@ def hydra_job(
 
 def _record(job: JobReturn, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {"config": job.cfg, "hydra": job.hydra_cfg, "overrides": list(job.overrides or ())}
+    overrides = job.hydra_cfg.hydra.overrides.task
+    contents = {"config": job.cfg, "hydra": job.hydra_cfg, "overrides": overrides}
     for name, content in contents.items():
-        (folder / f"{name}.yaml").write_text(OmegaConf.to_yaml(content), encoding="utf-8")
+        (folder / f"{name}.yaml").write_text(to_yaml(content), encoding="utf-8")
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

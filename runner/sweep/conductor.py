@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
@@ -12,10 +14,12 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from runner.config.hydra_job import hydra_job
+from runner.execute import Origin
 from runner.launch import valid
 from runner.sweep.composition import SweepComposer
 from runner.sweep.manifest import Planned, SweepDirectory, digest
 from runner.sweep.progress import Progress
+from runner.sweep.together import Kin, groups
 from runner.sweep.worker import Worker
 
 
@@ -42,11 +46,11 @@ class Conductor:
         progress: Progress,
         *,
         stop_on_error: bool,
-        vectorize: bool,
+        kin: Mapping[int, Kin | None],
     ) -> None:
         self.jobs, self._loader = jobs, loader
         self._composer, self._directory, self._worker = composer, directory, worker
-        self._progress, self._stop_on_error, self._vectorize = progress, stop_on_error, vectorize
+        self._progress, self._stop_on_error, self._kin = progress, stop_on_error, kin
 
     def __call__(self, task_config: DictConfig) -> float | None:
         """Run the job that a launcher of Hydra's own has set up in this process."""
@@ -68,8 +72,11 @@ class Conductor:
             Stopped: one failed, and no more shall start.
             KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
         """
-        for job in self.jobs:
-            self._run(job, callbacks)
+        for jobs in self._batches(callbacks):
+            if len(jobs) == 1:
+                self._run(jobs[0], callbacks)
+            else:
+                self._run_together(jobs)
 
     def run_asked(
         self, job_overrides: Sequence[Sequence[str]], first: int, callbacks: Callbacks
@@ -88,20 +95,58 @@ class Conductor:
             done.append(JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=value))
         return done
 
+    def _batches(self, callbacks: Callbacks) -> list[list[Planned]]:
+        """The jobs, those together that are learned together."""
+        # A callback is told of one job after the other.
+        if callbacks.callbacks:
+            return [[job] for job in self.jobs]
+        found = groups([self._kin.get(job.number) for job in self.jobs])
+        return [[self.jobs[i] for i in places] for places in found]
+
     def _run(self, job: Planned, callbacks: Callbacks) -> float | None:
+        config, folder, where = self._set_up(job)
+        with hydra_job(config, folder, callbacks) as (task_config, done):
+            result = self._worker.run(task_config, folder, where)
+            done.return_value = value = self._worker.value(result)
+        self._ended(job, folder, failed=result is None)
+        return value
+
+    def _run_together(self, jobs: Sequence[Planned]) -> None:
+        """Run jobs as one batched computation, each in its own directory."""
+        with ExitStack() as going:
+            begun = []
+            for job in jobs:
+                config, folder, where = self._set_up(job)
+                with hydra_job(config, folder) as (task_config, _):
+                    execution = self._worker.begin(task_config, folder, where, going)
+                if execution is None:
+                    self._ended(job, folder, failed=True)
+                else:
+                    begun.append((job, config, execution))
+            if not begun:
+                return
+            tasks = [execution.prepared.job.task for _, _, execution in begun]
+            runs = [execution.prepared.run for _, _, execution in begun]
+            outcomes = type(tasks[0]).run_together(tasks, runs)
+            for (job, config, execution), outcome in zip(begun, outcomes, strict=True):
+                with hydra_job(config, execution.directory, record=False):
+                    failed = not self._worker.finish(execution, outcome)
+                self._ended(job, execution.directory, failed=failed)
+
+    def _set_up(self, job: Planned) -> tuple[DictConfig, Path, Origin]:
+        """A job's config, its directory, and where it comes from."""
         words = [*job.overrides, *hydra_words(self._directory)]
         config = self._composer.compose(words, number=job.number).config
         folder = self._directory.path / job.directory
         folder.mkdir(parents=True, exist_ok=True)
         where = self._worker.origin(self._loader, config, job.overrides, job.number, job.key)
         self._progress.begin(job)
-        with hydra_job(config, folder, callbacks) as (task_config, done):
-            result = self._worker.run(task_config, folder, where)
-            done.return_value = self._worker.value(result)
+        return config, folder, where
+
+    def _ended(self, job: Planned, folder: Path, *, failed: bool) -> None:
         self._progress.end(job, folder)
-        if result is None and self._stop_on_error:
+        if failed and self._stop_on_error:
             raise Stopped
-        return self._worker.value(result)
 
 
 def hydra_words(directory: SweepDirectory) -> list[str]:

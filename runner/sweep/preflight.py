@@ -13,17 +13,27 @@ from runner.job import Job, Sweep
 from runner.launch import parameters, valid
 from runner.sweep.composition import SweepComposer
 from runner.sweep.manifest import Skipped, digest
+from runner.sweep.together import Kin, kin
 from runner.tasks import Advance
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A valid job: its number, its config's hash, and the directory's name that it asks for."""
+    """A valid job.
+
+    Attributes:
+        number: its place in the order of the command.
+        digest: of its config.
+        overrides: that describe it.
+        wanted: the directory's name that its config asks for.
+        kin: what says which jobs it can be done together with.
+    """
 
     number: int
     digest: str
     overrides: tuple[str, ...]
     wanted: str
+    kin: Kin | None
 
 
 @dataclass
@@ -81,7 +91,7 @@ def preflight(composer: SweepComposer, jobs: Sequence[Sequence[str]], advance: A
 def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence[str]) -> Sweep:
     composed = composer.compose(words, number=number)
     job, raw = valid(composed)
-    job.plan()
+    plan = job.plan()
     config = composed.config
     wanted = str(OmegaConf.select(config, "hydra.sweep.subdir"))
     if checks.first is None:
@@ -92,7 +102,7 @@ def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence
     checks.columns |= dict.fromkeys(parameters(config))
     checks.tasks[job.task.kind] = None
     checks.mended |= {text.lstrip("+").partition("=")[0] for text in composed.mended}
-    checks.good.append(Checked(number, digest(raw), tuple(words), wanted))
+    checks.good.append(Checked(number, digest(raw), tuple(words), wanted, kin(job, plan)))
     return job.sweep
 
 

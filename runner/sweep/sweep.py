@@ -122,7 +122,7 @@ def _run(
         missing,
         Progress(terminal, directory.path, manifest.jobs),
         stop_on_error=job.sweep.on_error == "stop",
-        vectorize=job.sweep.vectorize,
+        kin={one.number: one.kin for one in checks.good},
     )
     usable = [f"++{word}" if _key(word) in checks.mended else word for word in words]
     try:

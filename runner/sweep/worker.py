@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from runner.config.compose import Composer
 from runner.config.plain import plain
+from runner.config.yaml_text import to_yaml
+from runner.data import Data, Images
 from runner.execute import (
     TERMINATED,
+    Execution,
     Origin,
     Result,
-    execute,
     host_settings,
     prepare,
     record_failure,
@@ -26,7 +30,7 @@ from runner.job import Job
 from runner.launch import origin, parameters
 from runner.resume import Recorded, recorded
 from runner.sweep.manifest import Planned, digest, read
-from runner.tasks import Objective
+from runner.tasks import Objective, load
 from runner.terminal import Terminal
 from runner.tracking.directory import STATUS
 
@@ -90,20 +94,12 @@ class Worker:
             KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
         """
         try:
-            earlier = begun(folder)
             job = Job.parse(plain(task_config))
-            with host_settings(job):  # one job's threads are not the next one's
-                prepared = prepare(job, job.plan())
-                result = execute(
-                    prepared,
-                    folder,
-                    config=OmegaConf.to_yaml(task_config),
-                    parameters=parameters(task_config),
-                    origin=where,
-                    terminal=Terminal(quiet=True),
-                    earlier=earlier,
-                    columns=self.columns,
-                )
+            with (
+                host_settings(job),  # one job's threads are not the next one's
+                self._execution(job, task_config, folder, where) as execution,
+            ):
+                result = execution.complete(job.task.run(execution.prepared.run))
         except SystemExit as stop:
             if stop.code == TERMINATED:
                 raise
@@ -113,6 +109,62 @@ class Worker:
             return None
         # Outputs are in files; here they would pile up.
         return replace(result, outputs={})
+
+    def begin(
+        self, task_config: DictConfig, folder: Path, where: Origin, going: ExitStack
+    ) -> Execution | None:
+        """Make ready a job that is run together with others; one that can't be run is recorded.
+
+        Args:
+            task_config: of the job.
+            folder: its directory.
+            where: it comes from.
+            going: ends the job when all are done, or something ends them all.
+        """
+        try:
+            job = Job.parse(plain(task_config))
+            going.enter_context(host_settings(job))
+            return going.enter_context(self._execution(job, task_config, folder, where))
+        except Exception as error:
+            record_failure(folder, error, where)
+            return None
+
+    def finish(self, execution: Execution, outcome: dict[str, Any] | Exception) -> bool:
+        """Record what came of a job that was run together with others.
+
+        Returns:
+            Whether it is complete.
+        """
+        if isinstance(outcome, Exception):
+            execution.stop(outcome)
+            return False
+        try:
+            result = execution.complete(outcome)
+        except Exception as error:
+            execution.stop(error)
+            return False
+        result.outputs.clear()  # they are in files; here they would pile up
+        return True
+
+    def _execution(
+        self, job: Job, task_config: DictConfig, folder: Path, where: Origin
+    ) -> Execution:
+        """Prepare a job, and make its directory ready.
+
+        Raises:
+            ConfigError: the job can't run, or its directory isn't free.
+        """
+        earlier = begun(folder)
+        return Execution(
+            prepare(job, job.plan(), _shared_images(job)),
+            folder,
+            config=to_yaml(task_config),
+            parameters=parameters(task_config),
+            origin=where,
+            terminal=Terminal(quiet=True),
+            earlier=earlier,
+            columns=self.columns,
+        )
 
     def value(self, result: Result | None) -> float | None:
         """The metric that ranks the jobs."""
@@ -129,6 +181,23 @@ def begun(folder: Path) -> Recorded | None:
         ConfigError: it is complete, or going on in another process.
     """
     return recorded(folder, ()) if (folder / STATUS).exists() else None
+
+
+_last: list[tuple[Data, Images]] = []
+"""The images of the last job; those of the next one mostly come from the same source."""
+
+
+def _shared_images(job: Job) -> Images | None:
+    """The images of a job that computes.
+
+    Raises:
+        ConfigError: they can't be read.
+    """
+    if not job.task.needs_torch:
+        return None
+    if not _last or _last[0][0] != job.data:
+        _last[:] = [(job.data, load(job.data))]
+    return _last[0][1]
 
 
 @lru_cache(maxsize=1)
