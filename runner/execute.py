@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from runner.plan import Plan
 from runner.tasks import Run
 from runner.terminal import Terminal
 from runner.tracking import Tracker, Trackers
+from runner.tracking.columns import Column, row
 from runner.tracking.directory import STATUS, RunDirectory, environment, json_safe, write_json
 from runner.tracking.files import Files
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from runner.resume import Recorded
 
 logger = logging.getLogger(__name__)
-
-ABSENT = "–"
-"""What the HParams page shows for a parameter that a job of a sweep doesn't have."""
 
 TERMINATED = 143
 """Exit code of a run that was ended by SIGTERM: 128 + 15, as shells count."""
@@ -174,7 +172,7 @@ class Execution:
         origin: Origin,
         terminal: Terminal,
         earlier: Recorded | None = None,
-        columns: Collection[str] = (),
+        columns: Mapping[str, Column] | None = None,
     ) -> None:
         """Lock the directory and mark it RUNNING.
 
@@ -186,8 +184,7 @@ class Execution:
             origin: where the run comes from.
             terminal: where to show it.
             earlier: what the directory says of a run that is taken up again.
-            columns: names of all the parameters of the sweep that the run is a job of; the
-                HParams page leaves out a parameter that isn't written for every job.
+            columns: of the HParams page, where the run is a job of a sweep.
 
         Raises:
             ConfigError: another process has resumed the run.
@@ -196,7 +193,8 @@ class Execution:
         self.result: Result | None = None
         self._config, self._origin, self._terminal = config, origin, terminal
         self._earlier = earlier
-        self._parameters = {name: parameters.get(name, ABSENT) for name in columns or parameters}
+        self._row = row({**origin.choices, **parameters}, columns or {})
+        self._differing = [name for name, column in (columns or {}).items() if column.differs]
         self._tracker: Trackers | None = None
         self._ended = False
         job, run = prepared.job, prepared.run
@@ -227,6 +225,7 @@ class Execution:
         self._terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
         logger.info("%s\n%s", _title(job, run), plan)
         _log_head(tracker, self._config, plan, self._origin.command)
+        tracker.hparams(self._row, self._differing)
         choices.begin()
 
     def complete(self, metrics: dict[str, Any]) -> Result:
@@ -239,7 +238,7 @@ class Execution:
         outcomes = compare(job.expect, metrics)
         if picked:
             tracker.text("ops", _code("\n".join(picked)))
-        _log_metrics(tracker, self.directory, metrics, outcomes, self._parameters)
+        _log_metrics(tracker, self.directory, metrics, outcomes)
         tracker.close()
         holds = all(outcome.holds for outcome in outcomes)
         self._end("COMPLETED", None if holds else "an expectation failed")
@@ -267,6 +266,8 @@ class Execution:
             else:
                 logger.error("failed", exc_info=error)
                 self._end("FAILED", _reason(error))
+                if self._tracker is not None:
+                    self._tracker.outcome(None)
                 error.add_note(f"{where}; run.log has the traceback.")
         finally:
             if self._tracker is not None:
@@ -291,7 +292,7 @@ def execute(
     origin: Origin,
     terminal: Terminal,
     earlier: Recorded | None = None,
-    columns: Collection[str] = (),
+    columns: Mapping[str, Column] | None = None,
 ) -> Result:
     """Run a prepared job in its own directory; the arguments are those of `Execution`.
 
@@ -393,7 +394,6 @@ def _log_metrics(
     directory: Path,
     metrics: Mapping[str, Any],
     outcomes: Sequence[Outcome],
-    parameters: Mapping[str, Any],
 ) -> None:
     expectations = [outcome.to_dict() for outcome in outcomes]
     write_json(directory / "metrics.json", {**metrics, "expectations": expectations})
@@ -403,7 +403,7 @@ def _log_metrics(
         if isinstance(value, int | float)
     }
     tracker.scalars(single, 0)
-    tracker.hparams(parameters, single)
+    tracker.outcome(single)
     logger.info("metrics %s", json.dumps(list(metrics)))
     for outcome in outcomes:
         logger.info(

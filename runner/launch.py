@@ -102,8 +102,7 @@ def origin(
         config_name: of the primary config.
         **facts: other attributes of `Origin`.
     """
-    choices = config.hydra.runtime.choices
-    experiment = choices.get("experiment")
+    experiment = config.hydra.runtime.choices.get("experiment")
     about = header(loader, f"experiment/{experiment}") if experiment else None
     return Origin(
         command_line(overrides, config_dir, config_name),
@@ -112,7 +111,7 @@ def origin(
         config_name,
         experiment,
         about,
-        {str(k): str(v) for k, v in choices.items() if "hydra" not in str(k) and v is not None},
+        choices(config),
         **facts,
     )
 
@@ -174,6 +173,12 @@ def parameters(config: DictConfig) -> dict[str, Any]:
         for key, value in flat(config).items()
         if value is not None and value != {} and not key.startswith(("expect.", "sweep."))
     }
+
+
+def choices(config: DictConfig) -> dict[str, str]:
+    """The option of each config group, Hydra's own aside."""
+    found = config.hydra.runtime.choices.items()
+    return {str(k): str(v) for k, v in found if "hydra" not in str(k) and v is not None}
 
 
 def command_line(overrides: Sequence[str], config_dir: str | Path | None, config_name: str) -> str:

@@ -10,11 +10,12 @@ from omegaconf import OmegaConf
 from runner.config.compose import Composed
 from runner.config.errors import ConfigError, Problem, problem
 from runner.job import Job, Sweep
-from runner.launch import parameters, valid
+from runner.launch import choices, parameters, valid
 from runner.sweep.composition import SweepComposer
 from runner.sweep.manifest import Skipped, digest
 from runner.sweep.together import Kin, kin
 from runner.tasks import Advance
+from runner.tracking.columns import Columns
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Checks:
     Attributes:
         good: the valid jobs.
         bad: the others.
-        columns: names of all parameters, in order, as an ordered set.
+        columns: of the table that compares the jobs.
         mended: keys that YAML doesn't spell out, which Hydra wants a ``++`` for.
         tasks: kinds of the jobs' tasks, as an ordered set.
         first: the first valid job and its config.
@@ -52,7 +53,7 @@ class Checks:
 
     good: list[Checked] = field(default_factory=list)
     bad: list[Skipped] = field(default_factory=list)
-    columns: dict[str, None] = field(default_factory=dict)
+    columns: Columns = field(default_factory=Columns)
     mended: set[str] = field(default_factory=set)
     tasks: dict[str, None] = field(default_factory=dict)
     first: tuple[Job, Composed] | None = None
@@ -99,7 +100,8 @@ def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence
     elif job.sweep != checks.first[0].sweep:
         raise problem("sweep", "the same for all jobs of a sweep", "values that differ")
     checks.experiments |= config.hydra.runtime.choices.get("experiment") is not None
-    checks.columns |= dict.fromkeys(parameters(config))
+    asked = [word.lstrip("+~").partition("=")[0] for word in words]
+    checks.columns.add({**choices(config), **parameters(config)}, asked)
     checks.tasks[job.task.kind] = None
     checks.mended |= {text.lstrip("+").partition("=")[0] for text in composed.mended}
     checks.good.append(Checked(number, digest(raw), tuple(words), wanted, kin(job, plan)))

@@ -111,7 +111,7 @@ def _run(
         directory.path,
         manifest.config_dir,
         manifest.config_name,
-        tuple(checks.columns),
+        checks.columns.found(),
         job.objective(),
     )
     conductor = Conductor(

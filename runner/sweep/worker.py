@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -32,6 +32,7 @@ from runner.resume import Recorded, recorded
 from runner.sweep.manifest import Planned, digest, read
 from runner.tasks import Objective, load
 from runner.terminal import Terminal
+from runner.tracking.columns import Column
 from runner.tracking.directory import STATUS
 
 
@@ -46,14 +47,14 @@ class Worker:
         root: the sweep's directory.
         config_dir: the user's own config folder.
         config_name: of the primary config.
-        columns: names of the parameters of all jobs.
+        columns: of the table that compares the jobs, by name.
         objective: what ranks the jobs, or None.
     """
 
     root: Path
     config_dir: str | None
     config_name: str
-    columns: tuple[str, ...]
+    columns: Mapping[str, Column]
     objective: Objective | None
 
     def __call__(self, task_config: DictConfig) -> float | None:

@@ -8,7 +8,7 @@ writes them where scripts read them, `runner.tracking.tensorboard` where people 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,8 +34,17 @@ class Tracker:
     def text(self, tag: str, markdown: str) -> None:
         """Text to be read beside the curves."""
 
-    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """What the run was given and what came out, for comparing runs. Once, at the end.
+    def hparams(self, parameters: Mapping[str, Any], differing: Collection[str] = ()) -> None:
+        """What the run was given, for comparing runs. Once, before anything is measured.
+
+        Args:
+            parameters: all of them; runs that are compared have the same names, and for each name
+                values of one kind.
+            differing: names of those that the runs of a sweep are told apart by.
+        """
+
+    def outcome(self, metrics: Mapping[str, float] | None) -> None:
+        """What came out, for comparing runs, or None if the run failed. Once, at the end.
 
         The metrics' tags must have been given to `scalars`.
         """
@@ -79,9 +88,13 @@ class Trackers(Tracker):
         """Pass on."""
         self._each("text", tag, markdown)
 
-    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def hparams(self, parameters: Mapping[str, Any], differing: Collection[str] = ()) -> None:
         """Pass on."""
-        self._each("hparams", parameters, metrics)
+        self._each("hparams", parameters, differing)
+
+    def outcome(self, metrics: Mapping[str, float] | None) -> None:
+        """Pass on."""
+        self._each("outcome", metrics)
 
     def rewind(self, step: int) -> None:
         """Pass on."""

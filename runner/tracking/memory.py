@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from runner.tracking import Tracker
@@ -22,7 +22,7 @@ class Memory(Tracker):
         histograms: per tag, the steps and their numbers.
         texts: per tag, the text.
         parameters: of `hparams`.
-        metrics: of `hparams`.
+        metrics: of `outcome`.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,10 @@ class Memory(Tracker):
         """Put into `texts`."""
         self.texts[tag] = markdown
 
-    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Put into `parameters` and `metrics`."""
+    def hparams(self, parameters: Mapping[str, Any], differing: Collection[str] = ()) -> None:
+        """Put into `parameters`."""
         self.parameters.update(parameters)
-        self.metrics.update(metrics)
+
+    def outcome(self, metrics: Mapping[str, float] | None) -> None:
+        """Put into `metrics`."""
+        self.metrics.update(metrics or {})

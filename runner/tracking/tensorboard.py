@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,15 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_p
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from runner.tracking import Tracker
+from runner.tracking.columns import is_number
 from runner.tracking.files import png
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+FAILED = ".failed"
+"""How the name of the event file ends that says no more than that a run failed."""
 
 
 class TensorBoard(Tracker):
@@ -35,10 +39,17 @@ class TensorBoard(Tracker):
     """
 
     def __init__(self, directory: Path) -> None:
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (directory / name).open("ab")
+        for earlier in directory.glob(f"events.*{FAILED}"):
+            earlier.unlink()
+        self._directory, self._started = directory, time.time()
         self._kinds: dict[str, str] = {}
-        self._started = time.time()
+        self._columns: list[api_pb2.HParamInfo] = []
+        self._open()
+
+    def _open(self, suffix: str = "") -> None:
+        """Go on in a new file."""
+        name = f"events.out.tfevents.{int(self._started)}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (self._directory / f"{name}{suffix}").open("ab")
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -78,29 +89,44 @@ class TensorBoard(Tracker):
         value = summary_pb2.Summary.Value(tag=tag, metadata=_plugin("text"), tensor=tensor)
         self._summary([value], 0)
 
-    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def hparams(self, parameters: Mapping[str, Any], differing: Collection[str] = ()) -> None:
         """A row of the HParams page, in this same run, so that it leads to this run's curves."""
         plain = {key: _plain(value) for key, value in parameters.items()}
-        experiment = api_pb2.Experiment(
-            hparam_infos=[api_pb2.HParamInfo(name=k, type=_type(v)) for k, v in plain.items()],
-            metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
-        )
+        self._columns = [
+            api_pb2.HParamInfo(name=key, type=_type(value), differs=key in differing)
+            for key, value in plain.items()
+        ]
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=self._started)
         for key, value in plain.items():
             field = {bool: "bool_value", float: "number_value", str: "string_value"}[type(value)]
             setattr(start.hparams[key], field, value)
-        end = plugin_data_pb2.SessionEndInfo(
-            status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time()
-        )
-        contents = {
-            "_hparams_/experiment": {"experiment": experiment},
-            "_hparams_/session_start_info": {"session_start_info": start},
-            "_hparams_/session_end_info": {"session_end_info": end},
-        }
+        self._hparams(session_start_info=start)
+
+    def outcome(self, metrics: Mapping[str, float] | None) -> None:
+        """The rest of the row; a run that failed has no metrics there, but says so."""
+        status = api_pb2.STATUS_FAILURE if metrics is None else api_pb2.STATUS_SUCCESS
+        end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+        if metrics is None:
+            # TensorBoard takes the first end that a run's files tell of. One that failed may be
+            # taken up again and end better: then this one is forgotten with its file.
+            self._file.close()
+            self._open(FAILED)
+            self._hparams(session_end_info=end)
+            return
+        infos = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
+        # The page's columns are those that the first such message lists, of whatever run.
+        experiment = api_pb2.Experiment(hparam_infos=self._columns, metric_infos=infos)
+        self._hparams(experiment=experiment, session_end_info=end)
+
+    def _hparams(self, **contents: Any) -> None:
+        """Messages of the HParams plugin, by the names that its tags end in."""
         self._summary(
             [
-                summary_pb2.Summary.Value(tag=tag, metadata=_plugin("hparams", _hparams(content)))
-                for tag, content in contents.items()
+                summary_pb2.Summary.Value(
+                    tag=f"_hparams_/{name}",
+                    metadata=_plugin("hparams", _hparams({name: content})),
+                )
+                for name, content in contents.items()
             ],
             0,
         )
@@ -151,9 +177,7 @@ def _plain(value: Any) -> bool | float | str:
     """What the HParams page can hold: numbers, truths and text."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return float(value)
-    return str(value)
+    return float(value) if is_number(value) else str(value)
 
 
 def _type(value: bool | float | str) -> Any:

@@ -70,9 +70,9 @@ def test_everything_is_read_back(tmp_path: Path) -> None:
     tracker.image("kernel/conv", DOT, 4)
     tracker.histogram("weights", np.array([0.0, 1.0, 1.0, 4.0]), 5)
     tracker.text("config", "    seed: 0 # ×")
-    tracker.hparams(
-        {"seed": 3, "lr": 0.5, "name": "sgd", "on": True, "list": [1, 2]}, {"metric/loss": 0.25}
-    )
+    parameters = {"seed": 3, "lr": 0.5, "name": "sgd", "on": True, "list": [1, 2]}
+    tracker.hparams(parameters, ["lr"])
+    tracker.outcome({"metric/loss": 0.25})
     tracker.close()
     found = read(tmp_path)
     tags = found.Tags()
@@ -98,12 +98,13 @@ def test_everything_is_read_back(tmp_path: Path) -> None:
 
     metadata = found.SummaryMetadata("_hparams_/session_start_info")
     data = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
-    parameters = {key: kind(value) for key, value in data.session_start_info.hparams.items()}
-    assert parameters == {"seed": 3, "lr": 0.5, "name": "sgd", "on": True, "list": "[1, 2]"}
+    shown = {key: kind(value) for key, value in data.session_start_info.hparams.items()}
+    assert shown == {"seed": 3, "lr": 0.5, "name": "sgd", "on": True, "list": "[1, 2]"}
     metadata = found.SummaryMetadata("_hparams_/experiment")
     experiment = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
     (metric,) = experiment.experiment.metric_infos
     assert metric.name.tag == "metric/loss"
+    assert [one.name for one in experiment.experiment.hparam_infos if one.differs] == ["lr"]
 
 
 def kind(value: Any) -> Any:
