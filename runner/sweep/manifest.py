@@ -13,13 +13,17 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from runner.config.errors import describe, problem
-from runner.tracking.directory import LOCK, STATUS, claim, state, write_json
+from pydantic import TypeAdapter, ValidationError
 
-MANIFEST = "sweep.json"
+from runner.config.errors import problem
+from runner.tracking.directory import LOCK, STATUS, claim, write_json
+
+MANIFEST, METRICS = "sweep.json", "metrics.json"
+
+DIR = "hydra.sweep.dir"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Manifest:
     config_dir: str | None
     config_name: str
     task: str
-    objective: Mapping[str, str] | None
+    objective: Mapping[str, str | None] | None
     started: str
     jobs: tuple[Planned, ...] = ()
     skipped: tuple[Skipped, ...] = field(default=())
@@ -88,8 +92,20 @@ def keys(configs: Iterable[str]) -> list[str]:
 def digest(raw: Mapping[str, Any]) -> str:
     """A hash of a resolved config, but for what says how the sweep is run."""
     content = {key: value for key, value in raw.items() if key != "sweep"}
-    text = json.dumps(content, sort_keys=True, default=str)
+    text = json.dumps(_in_order(content), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _in_order(data: Any) -> Any:
+    """The same data with the keys of mappings sorted, where their order says nothing.
+
+    It does where mappings are named, as layers are; it doesn't where values are.
+    """
+    if isinstance(data, Mapping):
+        entries = [(str(key), _in_order(value)) for key, value in data.items()]
+        named = all(isinstance(value, Mapping) for value in data.values())
+        return dict(entries if named else sorted(entries, key=lambda entry: entry[0]))
+    return list(map(_in_order, data)) if isinstance(data, list | tuple) else data
 
 
 class SweepDirectory:
@@ -100,23 +116,25 @@ class SweepDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        """Lock it.
+        """Lock it, and clear what a killed sweep was writing.
 
         Raises:
-            ConfigError: another process has it.
+            ConfigError: another process has it, or it can't be written.
         """
         self.path = path
         try:
             self._lock = (path / LOCK).open("w")
         except OSError as error:
             found = f"'{path}' ({error.strerror})"
-            raise problem("hydra.sweep.dir", "a directory that can be written", found) from None
+            raise problem(DIR, "a directory that can be written", found) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
             expected, found = "a sweep that has ended", f"one that is still running in '{path}'"
-            raise problem("hydra.sweep.dir", expected, found) from None
+            raise problem(DIR, expected, found) from None
+        for half_written in path.glob(".*.tmp"):
+            half_written.unlink(missing_ok=True)
 
     def __enter__(self) -> SweepDirectory:
         return self
@@ -128,21 +146,42 @@ class SweepDirectory:
         """The directory's name of each job that was begun here, by the job's key."""
         found = {}
         for file in self.path.rglob(STATUS):
-            name = file.parent.relative_to(self.path).as_posix()
-            try:
-                found[str(json.loads(file.read_text())["key"])] = name
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # a job that has no valid record is none that could be skipped
+            key = mapping(file).get("key")
+            if isinstance(key, str):
+                found[key] = file.parent.relative_to(self.path).as_posix()
         return found
 
     def write(self, manifest: Manifest) -> None:
-        """Write `sweep.json`."""
-        write_json(self.path / MANIFEST, asdict(manifest))
+        """Write `sweep.json`.
+
+        Raises:
+            ConfigError: the directory can't be written.
+        """
+        try:
+            write_json(self.path / MANIFEST, asdict(manifest))
+        except OSError as error:
+            found = f"'{self.path}' ({error.strerror})"
+            raise problem(DIR, "a directory that can be written", found) from None
 
     def finished(self, job: Planned) -> bool:
-        """Whether the job has completed."""
-        folder = self.path / job.directory
-        return (folder / STATUS).exists() and state(folder) == "COMPLETED"
+        """Whether the job has completed, and its record is whole."""
+        return complete(self.path / job.directory, job.key)
+
+
+def complete(folder: Path, key: str) -> bool:
+    """Whether a directory holds the result of the job with this key."""
+    status = mapping(folder / STATUS)
+    done = (status.get("state"), status.get("key")) == ("COMPLETED", key)
+    return done and bool(mapping(folder / METRICS))
+
+
+def mapping(file: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing if it is absent or damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def open_directory(wanted: str, *, named: bool) -> SweepDirectory:
@@ -155,14 +194,25 @@ def open_directory(wanted: str, *, named: bool) -> SweepDirectory:
     Raises:
         ConfigError: it can't be created, another process has it, or it isn't a sweep's.
     """
+    if not (named and wanted):
+        return SweepDirectory(claim(wanted, DIR))
     path = Path(wanted).expanduser().absolute()
-    if not (named and path.is_dir()):
-        return SweepDirectory(claim(wanted, "hydra.sweep.dir"))
-    if any(path.iterdir()) and read(path) is None:
-        hint = "Choose a new or an empty one."
-        found = f"'{wanted}', which holds something else"
-        raise problem("hydra.sweep.dir", "a new directory, or a sweep's", found, hint)
+    if path.is_file():
+        raise problem(DIR, "a directory", f"'{wanted}', which is a file")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        others = [e for e in path.iterdir() if e.name != LOCK and e.suffix != ".tmp"]
+    except OSError as error:
+        found = f"'{wanted}' ({error.filename}: {error.strerror})"
+        raise problem(DIR, "a directory that can be written", found) from None
+    # Looked at before it is locked: a lock is a file, and doesn't belong into somebody's folder.
+    if others and not (path / MANIFEST).exists():
+        found, hint = f"'{wanted}', which holds something else", "Choose a new or an empty one."
+        raise problem(DIR, "a new directory, or a sweep's", found, hint)
     return SweepDirectory(path)
+
+
+_READER = TypeAdapter(Manifest)
 
 
 def read(path: Path) -> Manifest | None:
@@ -172,53 +222,70 @@ def read(path: Path) -> Manifest | None:
         ConfigError: it can't be read.
     """
     file = path / MANIFEST
+    hint = "Run the sweep again in a new directory."
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        manifest = _READER.validate_json(file.read_bytes(), strict=True)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise problem(str(file), "JSON that can be read", f"an error: {error}") from None
-    try:
-        jobs = tuple(
-            Planned(one["number"], one["key"], tuple(one["overrides"]), one["directory"])
-            for one in content.pop("jobs")
-        )
-        skipped = tuple(
-            Skipped(one["number"], tuple(one["overrides"]), tuple(one["problems"]))
-            for one in content.pop("skipped")
-        )
-        content["overrides"] = tuple(content["overrides"])
-        return Manifest(**content, jobs=jobs, skipped=skipped)
-    except (KeyError, TypeError, AttributeError):
-        raise problem(str(file), "what a sweep recorded", describe(content)) from None
+    except OSError as error:
+        raise problem(str(file), "a file that can be read", f"{error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        said = f"{where}: {first['msg']}" if where else first["msg"]
+        raise problem(str(file), "what a sweep recorded", f"an error ({said})", hint) from None
+    if outside := [job.directory for job in manifest.jobs if not is_inside(job.directory)]:
+        expected = "directories of jobs within the sweep's"
+        raise problem(str(file), expected, f"'{outside[0]}'", hint)
+    return manifest
 
 
-def check_same(path: Path, earlier: Manifest, now: Sequence[Planned]) -> None:
+def is_inside(name: str) -> bool:
+    """Whether a job's directory of this name lies within the sweep's."""
+    path = PurePath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
     """The jobs that a directory was made for must be among those that are asked for now.
+
+    Where one of both chooses its jobs as it goes, what it was told must be the same, but for
+    what Hydra is told of how to run them.
 
     Raises:
         ConfigError: they aren't: it is another sweep's, or the YAML has changed since.
     """
-    wanted = {job.key for job in now}
+    told = [sorted(w for w in one.overrides if not is_hydra(w)) for one in (earlier, now)]
+    if not (earlier.jobs and now.jobs) and told[0] == told[1]:
+        return
+    wanted = {job.key for job in now.jobs}
     others = [job for job in earlier.jobs if job.key not in wanted]
+    if earlier.jobs and not others:
+        return
+    why = "It was told something else."
     if others:
         what = " ".join(others[0].overrides) or "the default config"
-        found = f"'{path}', of another one: {earlier.command}"
-        hint = (
+        why = (
             f"{len(others)} of its {len(earlier.jobs)} jobs aren't asked for now, or its YAML has "
-            f"changed since (#{others[0].number}: {what}). Choose a new directory."
+            f"changed since (#{others[0].number}: {what})."
         )
-        raise problem("hydra.sweep.dir", "this sweep's directory", found, hint)
+    found = f"'{path}', of another one: {earlier.command}"
+    raise problem(DIR, "this sweep's directory", found, f"{why} Choose a new directory.")
+
+
+def is_hydra(word: str) -> bool:
+    """Whether an override is of Hydra's own config."""
+    return word.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
 def places(directories: Mapping[str, str], jobs: Sequence[tuple[str, str]]) -> list[str]:
     """A directory's name for each job: the one it had, or else the one it asks for if it is free.
 
     Args:
-        directories: names of those that are there, by the key of their job.
+        directories: names of those that are taken, by the key of their job.
         jobs: the key of each, and the name that its config asks for.
     """
-    taken = set(directories.values()) | {directories.get(key, "") for key, _ in jobs}
+    taken = set(directories.values())
     found = []
     for key, wanted in jobs:
         name, attempt = directories.get(key), 0

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil, inf, prod
+from pathlib import PurePath
 
-from omegaconf import OmegaConf
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.compose import Composed
-from runner.config.errors import ConfigError, Problem, problem
+from runner.config.errors import ConfigError, Problem, describe, first_line, problem
+from runner.config.loader import parse
 from runner.job import Job, Sweep
 from runner.launch import choices, parameters, valid
 from runner.sweep.composition import SweepComposer
-from runner.sweep.manifest import Skipped, digest
+from runner.sweep.manifest import Skipped, digest, is_inside
 from runner.sweep.together import Kin, kin
 from runner.tasks import Advance
 from runner.tracking.columns import Columns
+
+MOST = 100_000
+"""Jobs of a sweep; the names alone of more than that are a burden to any file system."""
+
+SUBDIR = "hydra.sweep.subdir"
+
+LONGEST = 255
+"""Bytes of a directory's name."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class Checks:
         mended: keys that YAML doesn't spell out, which Hydra wants a ``++`` for.
         tasks: kinds of the jobs' tasks, as an ordered set.
         first: the first valid job and its config.
+        told: what the jobs say of the sweep, with the first number that does; it must be one.
         experiments: whether a job is an experiment.
     """
 
@@ -57,7 +72,45 @@ class Checks:
     mended: set[str] = field(default_factory=set)
     tasks: dict[str, None] = field(default_factory=dict)
     first: tuple[Job, Composed] | None = None
+    told: dict[Sweep, int] = field(default_factory=dict)
     experiments: bool = False
+
+
+def check_count(overrides: Sequence[str]) -> None:
+    """Refuse a sweep of too many jobs before they are listed.
+
+    Args:
+        overrides: as on the command line, without globs.
+
+    Raises:
+        ConfigError: how many there would be.
+    """
+    counts: dict[str, float] = {}
+    for text in overrides:
+        try:
+            override = parse(text)
+        except OverrideParseException:
+            continue  # who lists the jobs tells of it
+        if override.is_sweep_override():
+            counts[text.partition("=")[0]] = _count(override.value(), text)
+    if prod(counts.values()) > MOST:
+        many = " × ".join(f"{key} {count:,}" for key, count in counts.items() if count > 1)
+        raise problem("sweep", f"at most {MOST:,} jobs", many, "Split it into several.")
+
+
+def _count(values: object, text: str) -> float:
+    """How many values there are, without listing them."""
+    if isinstance(values, ChoiceSweep):
+        return len(values.list)
+    if not isinstance(values, RangeSweep):
+        return len(values) if isinstance(values, list) else 1
+    key, _, written = text.partition("=")
+    if values.step == 0:
+        raise problem(key, "a step other than 0", f"'{written}'")
+    try:
+        return max(0, ceil(((values.stop or 0) - (values.start or 0)) / values.step))
+    except (OverflowError, ValueError):
+        return inf
 
 
 def preflight(composer: SweepComposer, jobs: Sequence[Sequence[str]], advance: Advance) -> Checks:
@@ -65,49 +118,78 @@ def preflight(composer: SweepComposer, jobs: Sequence[Sequence[str]], advance: A
 
     Raises:
         ConfigError: some are wrong, and the sweep doesn't say that they shall be skipped: every
-            job's problems, one that several jobs share told once; or there is no valid one.
+            job's problems, one that several jobs share told once; or there is no valid one; or
+            jobs say different things of the sweep.
     """
     checks = Checks()
     found: dict[Problem, list[int]] = {}
-    skip = False
     for number, words in enumerate(jobs):
         try:
-            job = _check(checks, composer, number, words)
-            skip = skip or job.on_invalid == "skip"
+            _check(checks, composer, number, words)
         except ConfigError as error:
             checks.bad.append(Skipped(number, tuple(words), tuple(map(str, error.problems))))
             for one in error.problems:
                 found.setdefault(one, []).append(number)
         advance("")
-    if found and not (skip and checks.good):
-        raise ConfigError(
-            *(
-                one if len(numbers) == len(jobs) else replace(one, path=_where(one, numbers))
-                for one, numbers in found.items()
-            )
-        )
+    problems = _differences(checks.told)
+    skip = checks.first is not None and checks.first[0].sweep.on_invalid == "skip"
+    if not skip:
+        problems += [
+            one if len(numbers) == len(jobs) else replace(one, path=_where(one, numbers))
+            for one, numbers in found.items()
+        ]
+    if problems:
+        raise ConfigError(*problems)
     return checks
 
 
-def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence[str]) -> Sweep:
+def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence[str]) -> None:
     composed = composer.compose(words, number=number)
     job, raw = valid(composed)
     plan = job.plan()
     config = composed.config
-    wanted = str(OmegaConf.select(config, "hydra.sweep.subdir"))
-    if checks.first is None:
-        checks.first = job, composed
-    elif job.sweep != checks.first[0].sweep:
-        raise problem("sweep", "the same for all jobs of a sweep", "values that differ")
+    wanted = _subdir(config)
+    checks.first = checks.first or (job, composed)
+    checks.told.setdefault(job.sweep, number)
     checks.experiments |= config.hydra.runtime.choices.get("experiment") is not None
     asked = [word.lstrip("+~").partition("=")[0] for word in words]
     checks.columns.add({**choices(config), **parameters(config)}, asked)
     checks.tasks[job.task.kind] = None
     checks.mended |= {text.lstrip("+").partition("=")[0] for text in composed.mended}
     checks.good.append(Checked(number, digest(raw), tuple(words), wanted, kin(job, plan)))
-    return job.sweep
+
+
+def _subdir(config: DictConfig) -> str:
+    """The name of a job's directory within the sweep's.
+
+    Raises:
+        ConfigError: it is no such name.
+    """
+    try:
+        name = str(OmegaConf.select(config, SUBDIR))
+    except OmegaConfBaseException as error:
+        raise problem(SUBDIR, "a directory's name", first_line(error)) from None
+    if not is_inside(name):
+        raise problem(SUBDIR, "a directory within the sweep's", f"'{name}'")
+    if any(len(part.encode()) > LONGEST for part in PurePath(name).parts):
+        raise problem(SUBDIR, f"names of at most {LONGEST} bytes", describe(name))
+    return name
+
+
+def _differences(told: dict[Sweep, int]) -> list[Problem]:
+    """What jobs say of the sweep must be the same."""
+    (first, place), *others = told.items() or [(Sweep(), 0)]
+    found: dict[str, Problem] = {}
+    for other, number in others:
+        for name in Sweep.model_fields:
+            here, there = getattr(first, name), getattr(other, name)
+            if here != there:
+                got = f"{describe(here)} for job #{place} and {describe(there)} for job #{number}"
+                path = f"sweep.{name}"
+                found.setdefault(path, Problem(path, "the same for all jobs of a sweep", got))
+    return list(found.values())
 
 
 def _where(found: Problem, numbers: Sequence[int]) -> str:
-    more = " …" if len(numbers) > 5 else ""
+    more = f" and {len(numbers) - 5:,} more" if len(numbers) > 5 else ""
     return f"job {', '.join(f'#{n}' for n in numbers[:5])}{more}: {found.path}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,16 +22,16 @@ from runner.launch import command_line
 from runner.sweep import manifest as manifests
 from runner.sweep import plugins
 from runner.sweep.composition import SweepComposer
-from runner.sweep.conductor import Conductor, Stopped, hydra_words
+from runner.sweep.conductor import Conductor, Stopped, hydra_words, quoted
 from runner.sweep.manifest import Manifest, Planned, SweepDirectory
-from runner.sweep.preflight import Checks, preflight
+from runner.sweep.preflight import Checks, check_count, preflight
 from runner.sweep.progress import Progress
-from runner.sweep.records import COMPLETED, FAILS, SKIPPED, Record
-from runner.sweep.summary import show, summarize, write
+from runner.sweep.records import ABSENT, COMPLETED, FAILS, SKIPPED, Record
+from runner.sweep.summary import Summary, show, summarize, write
 from runner.sweep.worker import Worker
-from runner.terminal import Terminal
+from runner.terminal import Terminal, print_error
 
-PLACES = ("sweep.resume", "hydra.sweep.dir")
+RESUME, DIR = PLACES = ("sweep.resume", "hydra.sweep.dir")
 """What says where a sweep is; it is no part of what its jobs are."""
 
 GRIDS = ("runner", "basic")
@@ -67,25 +70,29 @@ def sweep(
     Raises:
         ConfigError: a job's config is wrong, or the directory is another sweep's; nothing was run.
         SweepFailed: some jobs failed; the others ran.
+        KeyboardInterrupt: and SystemExit by SIGTERM: what is done is kept and summarised.
     """
     where = [word for word in overrides if _key(word) in PLACES]
     words = [word for word in overrides if word not in where]
     resumed = _resumed(where)
     if resumed is not None and not words:
         earlier = _recorded(resumed)
-        words, config_dir, config_name = (
-            list(earlier.overrides), earlier.config_dir, earlier.config_name,
-        )  # fmt: skip
+        words, config_name = list(earlier.overrides), earlier.config_name
+        config_dir = config_dir or earlier.config_dir
     terminal = Terminal()
     plugins.register()
     with Composer(config_dir, config_name) as composer:
         jobs_composer = SweepComposer(composer)
         words = without_globs(words, composer.options)
+        check_count(words)
         jobs = composer.jobs_of_sweep(words)
         with terminal.progress(len(jobs), "checking") as advance:
             checks = preflight(jobs_composer, jobs, advance)
+        assert checks.first is not None
+        if resumed := resumed or checks.first[0].sweep.resume:
+            _recorded(resumed)
         wanted = resumed or _wanted(jobs_composer, checks, where)
-        named = any("${now" not in word for word in where)
+        named = bool(resumed) or any("${now" not in word for word in where if _key(word) == DIR)
         with manifests.open_directory(wanted, named=named) as directory:
             manifest = _manifest(directory, checks, words, config_dir, config_name)
             directory.write(manifest)
@@ -125,6 +132,7 @@ def _run(
         kin={one.number: one.kin for one in checks.good},
     )
     usable = [f"++{word}" if _key(word) in checks.mended else word for word in words]
+    stop: BaseException | None = None
     try:
         if missing or not manifest.jobs:
             hydra.multirun(
@@ -134,30 +142,79 @@ def _run(
             )
     except Stopped:
         pass
-    finally:
+    except BaseException as error:
+        stop = error
+    try:
         records = _finish(directory.path, terminal, experiments=checks.experiments)
-    failed = [record for record in records if record.state not in (COMPLETED, FAILS, SKIPPED)]
-    if failed:
-        shown = [f"{record.name} {record.reason or record.state}" for record in failed[:10]]
-        more = [f"… and {len(failed) - 10} more, in summary.csv"] if len(failed) > 10 else []
-        head = f"{len(failed)} of {len(records)} jobs failed:"
-        raise SweepFailed("\n  ".join([head, *shown, *more]))
+    except KeyboardInterrupt as again:
+        stop = again
+    if isinstance(stop, KeyboardInterrupt | SystemExit):
+        # Of the job that was interrupted, they tell how to take up that one.
+        stop.__notes__ = [f"What is done is kept in {directory.path}.", _go_on(directory.path)]
+    if stop is not None:
+        raise stop
+    _judge(records, directory.path)
     return Swept(directory.path, tuple(records))
 
 
-def _finish(directory: Path, terminal: Terminal, *, experiments: bool) -> list[Record]:
-    """Summarise what is there, whatever ended the sweep."""
-    found = summarize(directory)
-    write(found, directory)
-    page = None
-    if experiments:
-        gathered = report.gather(directory)
-        page = report.write(gathered, directory)
-        terminal.report(gathered)
-    else:
-        show(found, terminal)
+def _finish(directory: Path, terminal: Terminal, *, experiments: bool) -> list[Record] | None:
+    """Summarise what is there, whatever ended the sweep.
+
+    Returns:
+        What every job came to; None where the summary couldn't be made, which is told.
+    """
+    try:
+        found = summarize(directory)
+        if not experiments:
+            show(found, terminal)
+        page = _write(found, directory, terminal, experiments=experiments)
+    except ConfigError as error:
+        print_error(str(error))
+        return None
     terminal.where(directory, any(True for _ in directory.glob("*/events.out.*")), page)
     return list(found.records)
+
+
+def _write(
+    found: Summary, directory: Path, terminal: Terminal, *, experiments: bool
+) -> Path | None:
+    """Write the summary, and the report that a sweep over experiments has.
+
+    Raises:
+        ConfigError: a file can't be read or written.
+    """
+    write(found, directory)
+    if not experiments:
+        return None
+    gathered = report.gather(directory)
+    page = report.write(gathered, directory)
+    terminal.report(gathered)
+    return page
+
+
+def _judge(records: Sequence[Record] | None, directory: Path) -> None:
+    """Raise an error unless every job is complete.
+
+    Raises:
+        SweepFailed: which aren't, and why.
+    """
+    if records is None:
+        raise SweepFailed(f"The sweep in {directory} has no summary.")
+    bad = [one for one in records if one.state not in (COMPLETED, FAILS, SKIPPED)]
+    if not bad:
+        return
+    counts = Counter(one.state for one in bad)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    told = [one for one in bad if one.state != ABSENT]
+    shown = [f"{one.name} {one.reason or one.state}" for one in told[:10]]
+    more = [f"… and {len(told) - 10} more, in summary.csv"] if len(told) > 10 else []
+    head = f"{len(bad)} of {len(records)} jobs are not complete: {states}"
+    raise SweepFailed("\n  ".join([head, *shown, *more]) + f"\n{_go_on(directory)}")
+
+
+def _go_on(directory: Path) -> str:
+    word = shlex.quote(f"{RESUME}={directory}")
+    return f"Run what is missing: python -m runner -m {word}"
 
 
 def _manifest(
@@ -177,7 +234,7 @@ def _manifest(
     earlier = manifests.read(directory.path)
     names = directory.recorded()
     if earlier is not None:
-        names = {one.key: one.directory for one in earlier.jobs} | names
+        names |= {one.key: one.directory for one in earlier.jobs}
     keys = manifests.keys(one.digest for one in checks.good)
     wanted = [(key, one.wanted) for key, one in zip(keys, checks.good, strict=True)]
     places = manifests.places(names, wanted)
@@ -186,11 +243,11 @@ def _manifest(
         Planned(one.number, key, one.overrides, place)
         for one, key, place in zip(checks.good, keys, places, strict=True)
     )
-    if earlier is not None:
-        manifests.check_same(directory.path, earlier, jobs)
     objective = job.objective()
-    return Manifest(
-        command_line(["-m", *words, f"hydra.sweep.dir={directory.path}"], config_dir, config_name),
+    place = str(directory.path)
+    place = place if re.fullmatch(r"[\w./-]+", place) else quoted(place)
+    manifest = Manifest(
+        command_line(["-m", *words, f"{DIR}={place}"], config_dir, config_name),
         tuple(words),
         None if config_dir is None else str(Path(config_dir).expanduser().absolute()),
         config_name,
@@ -200,6 +257,9 @@ def _manifest(
         jobs if grid else (),
         tuple(checks.bad),
     )
+    if earlier is not None:
+        manifests.check_same(directory.path, earlier, manifest)
+    return manifest
 
 
 def _wanted(composer: SweepComposer, checks: Checks, where: Sequence[str]) -> str:
@@ -220,16 +280,24 @@ def _wanted(composer: SweepComposer, checks: Checks, where: Sequence[str]) -> st
 
 
 def _resumed(where: Sequence[str]) -> str | None:
-    """The directory that `sweep.resume` names."""
-    found = [word.partition("=")[2] for word in where if _key(word) == "sweep.resume"]
-    return found[-1].strip("'\"") if found and found[-1] not in ("", "null") else None
+    """The directory that `sweep.resume` names.
+
+    Raises:
+        ConfigError: something else names another one.
+    """
+    found = [word.partition("=")[2] for word in where if _key(word) == RESUME]
+    if not found or found[-1] == "null":
+        return None
+    if others := [word for word in where if _key(word) != RESUME]:
+        raise problem(RESUME, f"no {DIR} besides", f"'{others[0]}'", "Leave one of them out.")
+    return found[-1].strip("'\"")
 
 
 def _recorded(directory: str) -> Manifest:
     path = Path(directory).expanduser()
-    found = manifests.read(path) if path.is_dir() else None
+    found = manifests.read(path) if directory and path.is_dir() else None
     if found is None:
-        raise problem("sweep.resume", "a sweep's directory", f"'{directory}', which is none")
+        raise problem(RESUME, "a sweep's directory", f"'{directory}', which is none")
     return found
 
 
