@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from runner.config.compose import refer_to
 from runner.config.yaml_text import to_yaml
@@ -39,8 +40,8 @@ def hydra_job(
         config.hydra.runtime.output_dir = str(directory.absolute())
     refer_to(config)
     done = JobReturn()
-    done.cfg = task_config = _without_hydra(config)
-    done.hydra_cfg = OmegaConf.masked_copy(config, "hydra")
+    done.cfg = task_config = _part(config, [str(key) for key in config if key != "hydra"])
+    done.hydra_cfg = _part(config, ["hydra"])
     done.overrides = list(config.hydra.overrides.task)
     done.task_name, done.working_dir = config.hydra.job.name, str(cwd)
     try:
@@ -55,7 +56,7 @@ def hydra_job(
                 callbacks.on_job_start(config=config, task_function=_nothing)
             try:
                 yield task_config, done
-                done.return_value, done.status = None, JobStatus.COMPLETED
+                done.status = JobStatus.COMPLETED
             except Exception as error:
                 done.return_value, done.status = error, JobStatus.FAILED
                 raise
@@ -68,6 +69,24 @@ def hydra_job(
             os.chdir(cwd)
 
 
+def handlers() -> list[logging.Handler]:
+    """What writes the log of the job that was set up last."""
+    return logging.getLogger().handlers[:]
+
+
+@contextmanager
+def logged_by(handlers: list[logging.Handler]) -> Iterator[None]:
+    """Go on with the log of a job that was set up earlier; a closed file is opened again."""
+    root = logging.getLogger()
+    before, root.handlers[:] = root.handlers[:], handlers
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        for handler in handlers:
+            handler.close()
+
+
 def _record(job: JobReturn, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     overrides = job.hydra_cfg.hydra.overrides.task
@@ -76,12 +95,12 @@ def _record(job: JobReturn, folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(to_yaml(content), encoding="utf-8")
 
 
-def _without_hydra(config: DictConfig) -> DictConfig:
-    # Hydra copies the whole config and deletes its own node, the largest, from the copy.
-    task_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    OmegaConf.set_struct(task_config, True)
-    OmegaConf.copy_cache(from_config=config, to_config=task_config)
-    return task_config
+def _part(config: DictConfig, keys: Iterable[str]) -> DictConfig:
+    """Some of a config's nodes as a config of their own; they are shared, where Hydra copies."""
+    part = DictConfig({}, flags={"struct": True})
+    part.__dict__["_content"] = {key: config._get_node(key) for key in keys}
+    part._metadata.resolver_cache = config._metadata.resolver_cache
+    return part
 
 
 def _nothing(_: DictConfig) -> None:

@@ -13,7 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config.hydra_job import hydra_job
+from runner.config.hydra_job import handlers, hydra_job, logged_by
 from runner.execute import Origin
 from runner.launch import valid
 from runner.sweep.composition import SweepComposer
@@ -118,18 +118,19 @@ class Conductor:
             for job in jobs:
                 config, folder, where = self._set_up(job)
                 with hydra_job(config, folder) as (task_config, _):
+                    log = handlers()
                     execution = self._worker.begin(task_config, folder, where, going)
                 if execution is None:
                     self._ended(job, folder, failed=True)
                 else:
-                    begun.append((job, config, execution))
+                    begun.append((job, log, execution))
             if not begun:
                 return
             tasks = [execution.prepared.job.task for _, _, execution in begun]
             runs = [execution.prepared.run for _, _, execution in begun]
             outcomes = type(tasks[0]).run_together(tasks, runs)
-            for (job, config, execution), outcome in zip(begun, outcomes, strict=True):
-                with hydra_job(config, execution.directory, record=False):
+            for (job, log, execution), outcome in zip(begun, outcomes, strict=True):
+                with logged_by(log):
                     failed = not self._worker.finish(execution, outcome)
                 self._ended(job, execution.directory, failed=failed)
 
