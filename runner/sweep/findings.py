@@ -221,18 +221,20 @@ def _best(
     settings: Sequence[Setting], objective: Objective | None, names: Mapping[str, str]
 ) -> tuple[Setting | None, list[str]]:
     """The first of the settings with the best mean, and what was left out."""
-    if objective is None:
+    if objective is None or len(settings) == 1:
         return None, []
     metric = objective.metric
     means = [(s, found.mean) for s in settings if (found := s.over(metric)) is not None]
     finite = [(setting, mean) for setting, mean in means if isfinite(mean)]
     whole = [(setting, mean) for setting, mean in finite if setting.ranks(metric)]
 
-    def unranked(some_: Sequence[Setting], why: str) -> list[str]:
-        told = some([assignments(names, setting.values) or "all jobs" for setting in some_])
-        return [f"Not ranked, as {why}: {told}"] if some_ else []
+    def unranked(those: Sequence[Setting], why: str) -> list[str]:
+        told = some([assignments(names, setting.values) or "all jobs" for setting in those])
+        return [f"Not ranked, as {why}: {told}"] if those else []
 
-    notes = unranked([s for s, mean in means if not isfinite(mean)], f"{metric} is not finite")
+    without = [setting for setting in settings if setting.done and setting.over(metric) is None]
+    notes = unranked(without, f"there is no {metric}")
+    notes += unranked([s for s, mean in means if not isfinite(mean)], f"{metric} is not finite")
     if whole:
         notes += unranked([s for s, _ in finite if not s.ranks(metric)], "a job failed")
     elif finite:

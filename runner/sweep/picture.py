@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite, log, nan
 from typing import TYPE_CHECKING, Any
 
 from runner.sweep.findings import Setting, Summary
 from runner.sweep.records import FAILED, is_number
 from runner.sweep.tables import ranked
-from runner.sweep.varied import identity, shown
+from runner.sweep.varied import identity, in_order, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,9 +48,8 @@ class Axis:
     @staticmethod
     def of(name: str, label: str, settings: Sequence[Setting]) -> Axis:
         """The axis of a parameter."""
-        found = list({identity(s.values[name]): s.values[name] for s in settings}.values())
-        numeric = all(is_number(value) and isfinite(value) for value in found)
-        return Axis(label, tuple(sorted(found) if numeric else found), numeric)
+        found = in_order(setting.values[name] for setting in settings)
+        return Axis(label, tuple(found), all(is_number(v) and isfinite(v) for v in found))
 
     def position(self, value: Any) -> float:
         """Where a value stands: numbers at themselves, choices at 0, 1, 2 and so on."""
@@ -57,7 +57,11 @@ class Axis:
 
     def place(self, value: Any) -> int:
         """The index of a value."""
-        return [identity(one) for one in self.values].index(identity(value))
+        return self._places[identity(value)]
+
+    @cached_property
+    def _places(self) -> dict[Hashable, int]:
+        return {identity(value): place for place, value in enumerate(self.values)}
 
     def scale(self, *, names: bool = False) -> Scale:
         """How to lay it out; with `names`, every value has the same room."""
@@ -75,7 +79,8 @@ def draw(summary: Summary) -> Image | None:
         return None
     metric = summary.metrics[0]
     values = [float(job.metrics[metric]) for s in summary.settings for job in _with(s, metric)]
-    if sum(map(isfinite, values)) < 2:
+    means = [_mean(setting, metric) for setting in summary.settings]
+    if sum(map(isfinite, values)) < 2 or not any(map(isfinite, means)):
         return None
     from runner.tracking import comparisons
 
@@ -103,21 +108,23 @@ def log_spaced(values: Sequence[float]) -> bool:
 
 
 def short(value: Any) -> str:
-    """A value as the name of a tick."""
-    text = f"{value:g}" if is_number(value) else shown(value)
+    """A value as the name of a tick; between dollar signs Matplotlib expects formulas."""
+    text = f"{value:g}" if is_number(value) else shown(value).replace("$", r"\$")
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 def _over_one(summary: Summary, metric: str, axis: Axis) -> Image:
     from runner.tracking import comparisons
 
-    best, listed = summary.best, list(summary.settings)
+    best = summary.best
+    settings = ranked(summary) if len(summary.settings) > ROWS else summary.settings
+    listed = [s for s in settings if _with(s, metric) or _failed(s, metric)]
     if axis.numeric:
         points = sorted((_point(s, metric, axis) for s in listed), key=lambda point: point.x)
         top = None if best is None else _point(best, metric, axis)
         star = None if top is None else (top.x, top.mean)
-        return comparisons.bands({"": points}, axis.scale(), metric, best=star)
-    kept = ranked(summary)[:ROWS] if len(listed) > ROWS else listed
+        return comparisons.band(points, axis.scale(), metric, best=star)
+    kept = listed[:ROWS]
     axis = Axis.of(next(iter(summary.names)), axis.label, kept)
     label = axis.label if len(kept) == len(listed) else f"{axis.label}, {ROWS} of {len(listed)}"
     points = [_point(setting, metric, axis) for setting in kept]
@@ -128,7 +135,7 @@ def _over_one(summary: Summary, metric: str, axis: Axis) -> Image:
 def _over_two(summary: Summary, metric: str, first: Axis, second: Axis) -> Image:
     import numpy as np
 
-    from runner.tracking import comparisons
+    from runner.tracking import heat
 
     names = list(summary.names)
     if len(first.values) > len(second.values):
@@ -142,7 +149,7 @@ def _over_two(summary: Summary, metric: str, first: Axis, second: Axis) -> Image
                  for s in summary.settings]  # fmt: skip
         found = [(*spot, _mean(s, metric)) for spot, s in zip(spots, summary.settings, strict=True)]
         star = None if summary.best is None else spots[summary.settings.index(summary.best)]
-        return comparisons.cloud(
+        return heat.cloud(
             found, second.scale(), first.scale(), metric, small_is_good=small, best=star
         )
     values = np.full((len(first.values), len(second.values)), np.nan)
@@ -152,7 +159,7 @@ def _over_two(summary: Summary, metric: str, first: Axis, second: Axis) -> Image
     }
     for setting in summary.settings:
         values[cells[id(setting)]] = _mean(setting, metric)
-    return comparisons.heat_map(
+    return heat.heat_map(
         values,
         second.scale(names=True),
         first.scale(names=True),

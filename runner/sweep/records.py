@@ -93,11 +93,11 @@ def collect(directory: Path, manifest: Mapping[str, Any]) -> list[Record]:
     records: dict[str, Record] = {}
     for job in _mappings(manifest.get("jobs")):
         folder = str(job.get("directory") or job.get("number"))
-        records[folder] = _read(directory / folder, folder, job)
+        records[folder] = read_job(directory / folder, folder, job)
     for path in _runs(directory):
         folder = path.relative_to(directory).as_posix()
         if folder not in records:
-            records[folder] = _read(path, folder, {})
+            records[folder] = read_job(path, folder, {})
     skipped = [
         Record(
             _integer(job.get("number")),
@@ -121,7 +121,7 @@ def _runs(directory: Path) -> Iterator[Path]:
             yield Path(root)
 
 
-def _read(path: Path, folder: str, job: Mapping[str, Any]) -> Record:
+def read_job(path: Path, folder: str, job: Mapping[str, Any]) -> Record:
     """One job's record.
 
     Args:
@@ -188,9 +188,9 @@ def _state(path: Path, status: Mapping[str, Any]) -> tuple[str, str]:
             recorded = state(path)  # it may have been killed
         except (OSError, ValueError, LookupError, TypeError) as error:
             return UNREADABLE, f"its state can't be told: {error}"
-    if recorded not in WORDS:
+    if not isinstance(recorded, str) or recorded not in WORDS:
         return UNREADABLE, f"{STATUS} has no valid state"
-    return WORDS[str(recorded)], ""
+    return WORDS[recorded], ""
 
 
 def _silence(now: str) -> str:

@@ -111,17 +111,17 @@ def best_line(summary: Summary) -> str:
 
 def measured(found: Statistic) -> str:
     """``0.05766 ± 0.017``."""
-    # Values of one job are told more exactly than a mean is known.
+    mean, deviation = found.mean, found.deviation
     if found.truths and found.count == 1:
-        return compact(bool(found.mean))
-    if found.deviation is None:
-        return f"{found.mean:.5g}"
-    return f"{found.mean:.4g} ± {found.deviation:.2g}"
+        return compact(bool(mean))
+    if deviation is not None:
+        return f"{mean:.4g} ± {deviation:.2g}"
+    return f"{mean:.0f}" if mean.is_integer() and abs(mean) < 1e9 else f"{mean:.5g}"
 
 
 def to_csv(summary: Summary) -> str:
     """A row per job, nothing left out, as RFC 4180 has it."""
-    metrics = sorted({name for record in summary.records for name in record.metrics})
+    metrics = dict.fromkeys(name for record in summary.records for name in record.metrics)
     taken = {*COLUMNS, *summary.varied}
     buffer = io.StringIO()
     writer = csv.writer(buffer)

@@ -30,10 +30,14 @@ def varied(records: Sequence[Record]) -> list[str]:
     differing = [n for n in names if not n.startswith(SETTINGS) and _differs(n, records)]
     asked = list(dict.fromkeys(_key(word) for record in records for word in record.overrides))
     groups = [n for n in differing if n in asked and "." not in n and n != SEED]
+    # An override of a whole node names all that is in it, but for the choice of a group.
+    nodes = tuple(f"{key}." for key in asked if key not in names)
     found = [
         name
         for name in differing
-        if _asked_for(name, asked) or not any(_follows(name, g, records) for g in groups)
+        if name in asked
+        or name.startswith(nodes)
+        or not any(_follows(name, group, records) for group in groups)
     ]
 
     def place(name: str) -> tuple[bool, int]:
@@ -110,10 +114,6 @@ def _differs(name: str, records: Sequence[Record]) -> bool:
     """Whether jobs have different values; of those that say only some of theirs, these count."""
     told = (r for r in records if r.whole or name in r.values)
     return len({identity(value(r, name)) for r in told}) > 1
-
-
-def _asked_for(name: str, asked: Sequence[str]) -> bool:
-    return any(name == key or name.startswith(f"{key}.") for key in asked)
 
 
 def _follows(name: str, group: str, records: Sequence[Record]) -> bool:
