@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -18,7 +17,7 @@ from rich.text import Text
 from runner.config.errors import ConfigError
 from runner.expect import Outcome, compact
 from runner.plan import HEADINGS, LEFT, Plan, columns, hungry
-from runner.report.gather import DONE, FAILS, HOLDS, Entry, Report
+from runner.report.gather import FAILS, Report
 from runner.report.wording import duration, headline
 from runner.tasks import Advance
 
@@ -27,6 +26,12 @@ LINES = 40
 
 SPARE = ("op", "memory", "stride")
 """Columns that a narrow terminal can do without, first to last; plan.json has them all."""
+
+RATE = 8
+"""How often lines at the bottom of the terminal are drawn anew, per second."""
+
+Piece = tuple[str, str]
+"""Text and its style."""
 
 
 class Terminal:
@@ -177,25 +182,55 @@ class Terminal:
         self.line()
         self._table(table)
 
-    def job(self, number: int, label: str) -> None:
-        """One job of a sweep, when it starts; `verdict` ends the line."""
-        room = min(self.console.width, 80) - 31  # of the number, the verdict and the time
-        if len(label) > room:  # stack.layers.conv.kernel=3 is kernel=3, if that helps
-            label = re.sub(r"(?<!\S)[^\s=]*\.(\w+=)", r"\1", label)
+    def job(
+        self,
+        name: str,
+        label: str,
+        verdict: str,
+        seconds: float,
+        style: str,
+        below: Sequence[Piece] = (),
+    ) -> None:
+        """How one job of a sweep went: a line of at most 80 columns, if it is seen in a terminal.
+
+        Args:
+            name: ``#3``.
+            label: what sets it apart from the others.
+            verdict: how it went, in at most 13 letters.
+            seconds: how long it took.
+            style: of the verdict.
+            below: what is to be said besides, in lines of their own.
+        """
+        room = min(self.console.width, 80) - 27 - max(4, len(name))
         if self.console.is_terminal and len(label) > room:
             label = f"{label[: room - 1]}…"
-        self.console.print(Text(f"#{number:<4}{label:<{room}}"), end="", soft_wrap=True)
+        head, time = f"{name:<4} {label:<{room}}", f"{duration(seconds):>11}"
+        self.console.print(Text.assemble(head, (f"  {verdict:<13}", style), time), soft_wrap=True)
+        for text, colour in below:
+            self._indented(text, colour, 5)
 
-    def verdict(self, entry: Entry, metrics: Mapping[str, Any]) -> None:
-        """How that job went, why, and its single numbers."""
-        style = {HOLDS: "green", DONE: ""}.get(entry.verdict, "bold red")
-        verdict, time = f"  {entry.verdict:<13}", f"{duration(entry.seconds):>11}"
-        self.console.print(Text.assemble((verdict, style), time), soft_wrap=True)
-        single = [f"{k} {compact(v)}" for k, v in metrics.items() if isinstance(v, int | float)]
-        if single:
-            self._indented("  ".join(single), "", 5)
-        for reason in entry.reasons:
-            self._indented(reason, "red", 5)
+    @contextmanager
+    def live(self, lines: Callable[[int], Sequence[Sequence[Piece]]]) -> Iterator[None]:
+        """Keep lines at the bottom of the terminal while work goes on; nothing when piped.
+
+        Args:
+            lines: gives them for so many columns. A thread asks, a few times a second.
+        """
+        if not self.console.is_terminal or self.console.quiet:
+            yield
+            return
+        from rich.console import Group
+        from rich.live import Live
+
+        def shown() -> Group:
+            width = self.console.width
+            texts = (Text.assemble(*line) for line in lines(width))
+            return Group(*(_cut(text, width) for text in texts))
+
+        with Live(
+            get_renderable=shown, console=self.console, transient=True, refresh_per_second=RATE
+        ):
+            yield
 
     def report(self, report: Report) -> None:
         """How a sweep over experiments went."""
@@ -272,6 +307,11 @@ def print_error(message: str) -> None:
 def _short(path: Path) -> Path:
     """A path as it can be typed here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _cut(text: Text, width: int) -> Text:
+    text.truncate(width, overflow="ellipsis")
+    return text
 
 
 def _grid(value: Any) -> list[str] | None:

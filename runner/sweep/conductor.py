@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
@@ -20,7 +21,9 @@ from runner.sweep.composition import SweepComposer
 from runner.sweep.manifest import Planned, SweepDirectory, digest
 from runner.sweep.progress import Progress
 from runner.sweep.together import Kin, groups
-from runner.sweep.worker import Worker
+from runner.sweep.worker import Worker, ends_sweep
+
+logger = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
@@ -73,10 +76,11 @@ class Conductor:
             KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
         """
         for jobs in self._batches(callbacks):
-            if len(jobs) == 1:
-                self._run(jobs[0], callbacks)
-            else:
-                self._run_together(jobs)
+            if len(jobs) > 1 and self._run_together(jobs):
+                continue
+            for job in jobs:
+                if not self._directory.finished(job):
+                    self._run(job, callbacks)
 
     def run_asked(
         self, job_overrides: Sequence[Sequence[str]], first: int, callbacks: Callbacks
@@ -106,33 +110,54 @@ class Conductor:
     def _run(self, job: Planned, callbacks: Callbacks) -> float | None:
         config, folder, where = self._set_up(job)
         with hydra_job(config, folder, callbacks) as (task_config, done):
-            result = self._worker.run(task_config, folder, where)
+            steps = self._progress.steps(job)
+            result = self._worker.run(task_config, folder, where, steps)
             done.return_value = value = self._worker.value(result)
-        self._ended(job, folder, failed=result is None)
+        self._progress.end(job, folder)
+        self._stop_if(result is None)
         return value
 
-    def _run_together(self, jobs: Sequence[Planned]) -> None:
-        """Run jobs as one batched computation, each in its own directory."""
+    def _run_together(self, jobs: Sequence[Planned]) -> bool:
+        """Run jobs as one batched computation; False where they must be run one by one.
+
+        What fails together can succeed alone, or tells there which job it is.
+        """
+        try:
+            failures = self._batch(jobs)
+        except (Exception, SystemExit) as error:
+            if ends_sweep(error):
+                raise
+            logger.warning("jobs that failed together are run one by one", exc_info=error)
+            return False
+        self._stop_if(failures > 0)
+        return True
+
+    def _batch(self, jobs: Sequence[Planned]) -> int:
+        """Run jobs as one, each in its own directory; how many failed."""
+        failures = 0
         with ExitStack() as going:
             begun = []
             for job in jobs:
                 config, folder, where = self._set_up(job)
                 with hydra_job(config, folder) as (task_config, _):
                     log = handlers()
-                    execution = self._worker.begin(task_config, folder, where, going)
+                    steps = self._progress.steps(job)
+                    execution = self._worker.begin(task_config, folder, where, going, steps)
                 if execution is None:
-                    self._ended(job, folder, failed=True)
+                    failures += 1
+                    self._progress.end(job, folder)
                 else:
                     begun.append((job, log, execution))
             if not begun:
-                return
+                return failures
             tasks = [execution.prepared.job.task for _, _, execution in begun]
             runs = [execution.prepared.run for _, _, execution in begun]
             outcomes = type(tasks[0]).run_together(tasks, runs)
             for (job, log, execution), outcome in zip(begun, outcomes, strict=True):
                 with logged_by(log):
-                    failed = not self._worker.finish(execution, outcome)
-                self._ended(job, execution.directory, failed=failed)
+                    failures += not self._worker.finish(execution, outcome)
+                self._progress.end(job, execution.directory)
+        return failures
 
     def _set_up(self, job: Planned) -> tuple[DictConfig, Path, Origin]:
         """A job's config, its directory, and where it comes from."""
@@ -144,8 +169,7 @@ class Conductor:
         self._progress.begin(job)
         return config, folder, where
 
-    def _ended(self, job: Planned, folder: Path, *, failed: bool) -> None:
-        self._progress.end(job, folder)
+    def _stop_if(self, failed: bool) -> None:
         if failed and self._stop_on_error:
             raise Stopped
 

@@ -1,29 +1,209 @@
-"""What is shown while a sweep goes on: one bar in a terminal, a line for each job when piped."""
+"""What is shown while a sweep goes on: a bar in a terminal, plain lines when piped.
+
+A job costs a look at its files when it ends; the bar is drawn by a thread, a few times a second,
+from the numbers that are kept here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+from typing import Any
 
-from runner import report
-from runner.sweep.manifest import Planned
+from runner.expect import compact
+from runner.sweep.bar import Bar, Steps
+from runner.sweep.manifest import Manifest, Planned
+from runner.sweep.records import COMPLETED, FAILED, FAILS, Record, read_job
+from runner.sweep.varied import short_names
+from runner.tasks import Advance
+from runner.tasks import Progress as Bars
 from runner.terminal import Terminal
+from runner.tracking.directory import STATUS
+
+FEW, LINES, PIPED = 10, 40, 200
+"""Jobs of a sweep whose metrics are shown; of which each has a line in a terminal, or piped."""
+
+TROUBLES = 20
+"""Jobs of a larger sweep that went wrong and have a line, at most."""
+
+PARTS, SECONDS = 20, 30
+"""A piped sweep without a line for each job has one for a twentieth of them, or half a minute."""
+
+EVERY = 0.5
+"""Seconds between two looks at the directories of jobs that run in other processes."""
+
+EXPERIMENT = "experiment"
 
 
 class Progress:
-    """Tells which job runs and how the others went."""
+    """Tells which jobs run and how the others went; used in a ``with`` statement."""
 
-    def __init__(self, terminal: Terminal, root: Path, jobs: Sequence[Planned]) -> None:
-        self._terminal, self._root = terminal, root
-        words = [set(job.overrides) for job in jobs]
+    def __init__(
+        self, terminal: Terminal, root: Path, manifest: Manifest, missing: Sequence[Planned]
+    ) -> None:
+        """Begin.
+
+        Args:
+            terminal: where to.
+            root: the sweep's directory.
+            manifest: the sweep.
+            missing: the jobs that are to be run; of a sweep that chooses its jobs as it goes, none.
+        """
+        self._terminal, self._root, self._jobs = terminal, root, {j.directory: j for j in missing}
+        words = [set(job.overrides) for job in manifest.jobs]
+        # What all jobs were told says nothing about one of them.
         self._shared = set.intersection(*words) if len(words) > 1 else set()
+        if not words:
+            self._shared = set(manifest.overrides)
+        asked = dict.fromkeys(word for job in manifest.jobs for word in job.overrides)
+        keys = dict.fromkeys(_key(word) for word in asked if word not in self._shared)
+        self._short = short_names(list(keys))
+        self._bar = Bar([job.directory for job in missing])
+        self._troubles = 0
+        self._told = (0, monotonic())
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Keep the bar at the bottom of the terminal."""
+        with self._terminal.live(self._bar.lines):
+            yield
 
     def begin(self, job: Planned) -> None:
         """A job starts."""
-        varied = [word for word in job.overrides if word not in self._shared]
-        label = " ".join(word.removeprefix("experiment=") for word in varied or job.overrides)
-        self._terminal.job(job.number, label)
+        self._bar.begin(job.directory, f"#{job.number}", self._label(job))
+
+    def steps(self, job: Planned) -> Bars:
+        """What that job's task opens a progress bar with, within the sweep's."""
+        return partial(self._open, job.directory)
 
     def end(self, job: Planned, folder: Path) -> None:
         """A job has ended, as its directory says."""
-        self._terminal.verdict(report.read(folder, self._root), {})
+        known = {"number": job.number, "overrides": job.overrides}
+        record = read_job(folder, job.directory, known)
+        self._bar.end(job.directory, record.state)
+        wrong = record.state != COMPLETED
+        self._troubles += wrong
+        total = len(self._jobs) or self._bar.ended
+        if total <= (LINES if self._terminal.console.is_terminal else PIPED):
+            self._line(job, record, total)
+            return
+        if wrong and self._troubles <= TROUBLES:
+            self._line(job, record, total)
+            if self._troubles == TROUBLES:
+                self._terminal.line("More that go wrong are counted, and listed in summary.csv.")
+        if not self._terminal.console.is_terminal:
+            self._tell(total)
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Follow jobs that run in other processes, by what their directories say."""
+        stop, seen = Event(), dict(self._changes(set()))
+        ended: set[str] = set()
+
+        def look() -> None:
+            for folder, changed in self._changes(ended):
+                if seen.get(folder) != changed:
+                    seen[folder] = changed
+                    if self._look(folder, begun):
+                        ended.add(folder)
+
+        def follow() -> None:
+            while not stop.wait(EVERY):
+                look()
+
+        begun: set[str] = set()
+        thread = Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            look()
+            for folder in sorted(begun - ended):  # they were killed: nothing runs any more
+                self.end(self._planned(folder, {}), self._root / folder)
+
+    def _changes(self, ended: set[str]) -> Iterator[tuple[str, int]]:
+        """Directories of jobs that haven't ended, and when their states were written last."""
+        folders = self._jobs or [one.name for one in os.scandir(self._root) if one.is_dir()]
+        for folder in folders:
+            if folder not in ended:
+                try:
+                    yield folder, (self._root / folder / STATUS).stat().st_mtime_ns
+                except OSError:
+                    continue  # it hasn't begun
+
+    def _look(self, folder: str, begun: set[str]) -> bool:
+        """Tell what is new of a job; whether it has ended."""
+        try:
+            status = json.loads((self._root / folder / STATUS).read_text())
+        except (OSError, ValueError):
+            return False
+        job = self._planned(folder, status)
+        if folder not in begun:
+            begun.add(folder)
+            self.begin(job)
+        # Who looks whether the lock is free can keep a job from taking it.
+        if status.get("state") == "RUNNING":
+            return False
+        self.end(job, self._root / folder)
+        return True
+
+    def _planned(self, folder: str, status: dict[str, Any]) -> Planned:
+        words = tuple(map(str, status.get("overrides", ())))
+        return self._jobs.get(folder) or Planned(status.get("job", 0), "", words, folder)
+
+    @contextmanager
+    def _open(self, folder: str, total: int, label: str, done: int = 0, /) -> Iterator[Advance]:
+        steps = Steps(total, label, done)
+        self._bar.running[folder].steps = steps
+        yield steps.advance
+
+    def _line(self, job: Planned, record: Record, total: int) -> None:
+        """How a job went, why, and of few jobs its single numbers."""
+        word, style = record.state, {COMPLETED: "", FAILS: "bold red"}.get(record.state, "bold red")
+        if record.state == COMPLETED and record.expected:
+            word, style = "holds", "green"
+        below = []
+        # An experiment's numbers are in the report; of other sweeps they are the point.
+        if total <= FEW and EXPERIMENT not in record.values:
+            below += [("  ".join(f"{k} {compact(v)}" for k, v in record.metrics.items()), "")]
+        below += [(reason, "red") for reason in [record.reason]]
+        self._terminal.job(
+            f"#{job.number}",
+            self._label(job),
+            "FAILED" if word == FAILED else word,
+            record.seconds or 0.0,
+            style,
+            [piece for piece in below if piece[0]],
+        )
+
+    def _tell(self, total: int) -> None:
+        """A line every so often."""
+        ended, now = self._bar.ended, monotonic()
+        part = ended * PARTS // total
+        if part > self._told[0] or now - self._told[1] >= SECONDS:
+            self._told = part, now
+            self._terminal.line(self._bar.text())
+
+    def _label(self, job: Planned) -> str:
+        """What sets a job apart from the others, or for the only one, all of it."""
+        words = [word for word in job.overrides if word not in self._shared] or job.overrides
+        return " ".join(map(self._word, words))
+
+    def _word(self, word: str) -> str:
+        key, mark, value = word.partition("=")
+        if key == EXPERIMENT:
+            return value
+        name = key.lstrip("+~")
+        return f"{key[: len(key) - len(name)]}{self._short.get(name, name)}{mark}{value}"
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,13 +122,14 @@ def _run(
         checks.columns.found(),
         job.objective(),
     )
+    progress = Progress(terminal, directory.path, manifest, missing)
     conductor = Conductor(
         hydra.config_loader,
         composer,
         directory,
         worker,
         missing,
-        Progress(terminal, directory.path, manifest.jobs),
+        progress,
         stop_on_error=job.sweep.on_error == "stop",
         kin={one.number: one.kin for one in checks.good},
     )
@@ -135,15 +137,18 @@ def _run(
     stop: BaseException | None = None
     try:
         if missing or not manifest.jobs:
-            hydra.multirun(
-                config_name=manifest.config_name,
-                task_function=conductor,
-                overrides=[*usable, *hydra_words(directory)],
-            )
+            elsewhere = checks.first[1].config.hydra.runtime.choices["hydra/launcher"] != "runner"
+            with progress.shown(), progress.watch() if elsewhere else nullcontext():
+                hydra.multirun(
+                    config_name=manifest.config_name,
+                    task_function=conductor,
+                    overrides=[*usable, *hydra_words(directory)],
+                )
     except Stopped:
         pass
     except BaseException as error:
         stop = error
+    records = None
     try:
         records = _finish(directory.path, terminal, experiments=checks.experiments)
     except KeyboardInterrupt as again:
@@ -153,8 +158,7 @@ def _run(
         stop.__notes__ = [f"What is done is kept in {directory.path}.", _go_on(directory.path)]
     if stop is not None:
         raise stop
-    _judge(records, directory.path)
-    return Swept(directory.path, tuple(records))
+    return Swept(directory.path, tuple(_complete(records, directory.path)))
 
 
 def _finish(directory: Path, terminal: Terminal, *, experiments: bool) -> list[Record] | None:
@@ -192,8 +196,8 @@ def _write(
     return page
 
 
-def _judge(records: Sequence[Record] | None, directory: Path) -> None:
-    """Raise an error unless every job is complete.
+def _complete(records: Sequence[Record] | None, directory: Path) -> Sequence[Record]:
+    """The same records, if every job that could be run is complete.
 
     Raises:
         SweepFailed: which aren't, and why.
@@ -202,7 +206,7 @@ def _judge(records: Sequence[Record] | None, directory: Path) -> None:
         raise SweepFailed(f"The sweep in {directory} has no summary.")
     bad = [one for one in records if one.state not in (COMPLETED, FAILS, SKIPPED)]
     if not bad:
-        return
+        return records
     counts = Counter(one.state for one in bad)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     told = [one for one in bad if one.state != ABSENT]
