@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runner import batching as _batching  # noqa: F401  # the operators' rules for torch.vmap
 from runner import menu
 from runner.autograd import convolve, pool
 from runner.config.errors import ConfigError, describe, one_of, problem

@@ -169,13 +169,7 @@ class Plan:
         return factor * (self.memory + scratch) + loaded + overhead
 
     def check_memory(self, limit: int, images: int = 1, factor: int = 1, overhead: int = 0) -> None:
-        """Refuse work that can't fit, before anything is allocated.
-
-        Args:
-            limit: bytes that the run may take.
-            images: these three are those of `needed`.
-            factor: see there.
-            overhead: see there.
+        """Refuse work that takes more than `limit` bytes, before anything is allocated.
 
         Raises:
             ConfigError: the largest layer, its numbers, and the fix; where an operator takes the

@@ -8,7 +8,7 @@ is saved, so that a checkpoint doesn't tell whether the run learned alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runner.tasks._optimizer import Optimizer
 
@@ -78,11 +78,10 @@ class Updates:
 
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for parameter, state in zip(parameters, self.state, strict=True):
-            own: dict[str, Any] = {name: one[place].clone() for name, one in state.items()}
+            own = {} if self.kind == "sgd" else {"step": torch.tensor(float(self.taken))}
+            own |= {name: one[place].clone() for name, one in state.items()}
             if not self.numbers[place, 2]:
                 own.pop("momentum_buffer", None)
-            if self.kind != "sgd":
-                own["step"] = torch.tensor(float(self.taken))
             optimizer.state[parameter] = own
         # Its own parameters have no gradients. It only notes that it was called, which torch's
         # schedules look for.

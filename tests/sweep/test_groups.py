@@ -1,0 +1,109 @@
+"""Which jobs are done together: what may differ, what may not, and how many fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from runner.config.compose import Composer
+from runner.config.plain import plain
+from runner.job import GIB, Job
+from runner.sweep import together
+from runner.sweep.together import groups, kin
+
+
+def composed(*words: str) -> Job:
+    with Composer() as composer:
+        return Job.parse(plain(composer.compose(words).config))
+
+
+def parts(jobs: Sequence[Job]) -> list[list[int]]:
+    return groups([kin(job, job.plan()) for job in jobs])
+
+
+def grouped(*sweep: str, base: tuple[str, ...] = ("task=learn_kernel",)) -> list[list[int]]:
+    return parts([composed(*base, *words.split()) for words in sweep])
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        ("seed=0", "seed=1"),
+        ("task.optimizer.lr=0.01", "task.optimizer.lr=0.02"),
+        ("task.optimizer.momentum=0.5", "task.optimizer.weight_decay=0.1"),
+        ("stack.layers.conv.weight=zeros", "stack.layers.conv.weight=ones"),
+        ("stack.layers.conv.weight=zeros", "stack.layers.conv.weight={initializer: normal}"),
+        ("task.target.weight=[[1,2]]", "task.target.weight=edge_vertical"),
+        ("data=noise data.seed=1", "data=noise data.seed=2"),
+        ("expect={}", "seed=2"),
+    ],
+)
+def test_numbers_of_a_run_may_differ(sweep: tuple[str, ...]) -> None:
+    jobs = [composed("task=learn_kernel", *words.split(" ", 1)) for words in sweep]
+    assert parts(jobs) == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        ("task.steps=10", "task.steps=11"),
+        ("task.optimizer.name=sgd", "task.optimizer.name=adam"),
+        ("task.reduction=sum", "task.reduction=mean"),
+        ("ops=native", "ops=direct"),
+        ("dtype=float32", "dtype=float64"),
+        ("threads=1", "threads=2"),
+        ("device=auto", "device=cpu"),
+        ("stack.layers.conv.mode=correlation", "stack.layers.conv.mode=convolution"),
+        ("stack.layers.conv.bias=true", "stack.layers.conv.bias=false"),
+        ("data=noise data.height=8", "data=noise data.height=9"),
+        ("stack.layers.conv.trainable=true", "task.log_every=3"),
+        ("sweep.vectorize=false seed=0", "sweep.vectorize=false seed=1"),
+    ],
+)
+def test_anything_else_keeps_jobs_apart(sweep: tuple[str, ...]) -> None:
+    assert grouped(*sweep) == [[0], [1]]
+
+
+def test_what_is_written_the_same_may_be_something_else() -> None:
+    assert grouped("task.steps=${seed} seed=3", "task.steps=${seed} seed=4") == [[0], [1]]
+
+
+def test_groups_are_in_the_order_of_the_jobs() -> None:
+    sweep = [f"seed={s} task.steps={n}" for s in (0, 1, 2) for n in (5, 7)]
+    assert grouped(*sweep) == [[0, 2, 4], [1, 3, 5]]
+    lonely = ["task.steps=9", *sweep[:2], "task.steps=8"]
+    assert grouped(*lonely) == [[0], [1], [2], [3]]
+
+
+def test_tasks_that_do_one_run_at_a_time() -> None:
+    assert grouped("seed=0", "seed=1", base=("task=edge",)) == [[0], [1]]
+    assert grouped("seed=0", "seed=1", base=("task=learn_kernel", "dtype=bfloat16")) == [[0], [1]]
+
+
+def test_groups_are_as_large_as_can_be_held() -> None:
+    job = composed("task=learn_kernel")
+    plan = job.plan()
+    jobs = [job.model_copy(update={"seed": seed}) for seed in range(300)]
+    assert list(map(len, groups([kin(one, plan) for one in jobs]))) == [
+        100,
+        100,
+        100,
+    ]  # 128 at most
+    # Memory: three copies of the plan's own and one of the images, in double precision.
+    needed = 3 * plan.memory + 16 * 6 * 8
+    scratch = max(row.scratch for row in plan.leaves()) * 4
+    tight = {"memory_limit_gib": 10.5 * (needed + 3 * scratch) / GIB}
+    jobs = [one.model_copy(update=tight) for one in jobs[:25]]
+    found = parts(jobs)
+    assert list(map(len, found)) == [9, 9, 7]
+    assert [i for part in found for i in part] == list(range(25))
+
+
+def test_every_pattern_of_a_task_names_something() -> None:
+    """A pattern that matches nothing would be a misspelling."""
+    for words in (("task=learn_kernel", "stack=kernel_3x3"), ("task=classify",)):
+        job = composed(*words)
+        paths = [path for path, _ in together._values(job, "")]
+        for pattern in job.task.per_run:
+            assert any(together.fnmatchcase(path, pattern) for path in paths), pattern
