@@ -156,7 +156,10 @@ def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence
     checks.columns.add({**choices(config), **parameters(config)}, asked)
     checks.tasks[job.task.kind] = None
     checks.mended |= {text.lstrip("+").partition("=")[0] for text in composed.mended}
-    checks.good.append(Checked(number, digest(raw), tuple(words), wanted, kin(job, plan)))
+    # Jobs that change the process's folder or environment have it for themselves.
+    alone = config.hydra.job.chdir or config.hydra.job.env_set
+    relatives = None if alone else kin(job, plan)
+    checks.good.append(Checked(number, digest(raw), tuple(words), wanted, relatives))
 
 
 def _subdir(config: DictConfig) -> str:
