@@ -75,7 +75,9 @@ def _parser() -> ArgumentParser:
         "--summary", metavar="DIR", help="Summarise the sweep, or whatever runs there are, in DIR"
     )
     parser.add_argument(
-        "--resume", metavar="DIR", help="Take an interrupted run up again in its directory DIR"
+        "--resume",
+        metavar="DIR",
+        help="Take an interrupted run or sweep up again in its directory DIR",
     )
     return parser
 
@@ -107,8 +109,10 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         return DONE
     if arguments.resume is not None:
         _refuse_beside_resume(arguments)
-        result = launch.launch(arguments.overrides, resume=arguments.resume)
-        return DONE if result.holds else UNEXPECTED
+        if not _is_sweep(arguments.resume) or arguments.overrides:
+            result = launch.launch(arguments.overrides, resume=arguments.resume)
+            return DONE if result.holds else UNEXPECTED
+        arguments.multirun, arguments.overrides = True, [f"sweep.resume={arguments.resume}"]
     if arguments.multirun:
         from runner.sweep.sweep import sweep
 
@@ -116,6 +120,12 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         return DONE if swept.holds else UNEXPECTED
     result = launch.launch(arguments.overrides, **where)
     return DONE if result.holds else UNEXPECTED
+
+
+def _is_sweep(directory: str) -> bool:
+    from runner.sweep.manifest import MANIFEST
+
+    return (Path(directory).expanduser() / MANIFEST).is_file()
 
 
 def _summarize(directory: Path) -> None:
@@ -127,7 +137,7 @@ def _summarize(directory: Path) -> None:
 
 
 def _refuse_beside_resume(arguments: Namespace) -> None:
-    """A resumed run has its own configs, and is one run."""
+    """What is resumed has its own configs, and says itself whether it is a sweep."""
     flags = {
         "--multirun": arguments.multirun,
         "--config-dir": arguments.config_dir,

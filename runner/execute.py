@@ -21,7 +21,7 @@ from runner.tasks import Run
 from runner.terminal import Terminal
 from runner.tracking import Tracker, Trackers
 from runner.tracking.columns import Column, row
-from runner.tracking.directory import STATUS, RunDirectory, environment, json_safe, write_json
+from runner.tracking.directory import RunDirectory, environment, json_safe, write_json
 from runner.tracking.files import Files
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class Execution:
         prepared: the job.
         directory: that belongs to this run alone.
         result: what the run gave, once it is complete.
+        ended: whether the directory says how the run ended.
     """
 
     def __init__(
@@ -196,7 +197,7 @@ class Execution:
         self._row = row({**origin.choices, **parameters}, columns or {})
         self._differing = [name for name, column in (columns or {}).items() if column.differs]
         self._tracker: Trackers | None = None
-        self._ended = False
+        self.ended = False
         job, run = prepared.job, prepared.run
         facts = {"task": job.task.kind, **asdict(origin), **_place(run, job), **environment()}
         facts["parameters"] = json_safe(dict(parameters))
@@ -253,19 +254,19 @@ class Execution:
 
     def stop(self, error: BaseException) -> None:
         """Record what ended the run before it was complete; what was measured is kept."""
-        if self._ended:
+        if self.ended:
             return
         where = f"The run's directory is {self.directory}"
         try:
             if isinstance(error, KeyboardInterrupt | SystemExit):
-                logger.warning("interrupted: %s", _reason(error))
-                self._end("INTERRUPTED", _reason(error))
+                logger.warning("interrupted: %s", reason(error))
+                self._end("INTERRUPTED", reason(error))
                 error.add_note(f"{where}; what was measured is kept.")
                 command = f"python -m runner --resume {shlex.quote(str(self.directory))}"
                 error.add_note(f"Resume it: {command}")
             else:
                 logger.error("failed", exc_info=error)
-                self._end("FAILED", _reason(error))
+                self._end("FAILED", reason(error))
                 if self._tracker is not None:
                     self._tracker.outcome(None)
                 error.add_note(f"{where}; run.log has the traceback.")
@@ -277,7 +278,7 @@ class Execution:
     def _end(self, state: str, reason: str | None) -> None:
         self._home.mark(state, reason)
         self._home.release()
-        self._ended = True
+        self.ended = True
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
@@ -306,14 +307,6 @@ def execute(
         prepared, directory, config, parameters, origin, terminal, earlier, columns
     ) as execution:
         return execution.complete(prepared.job.task.run(prepared.run))
-
-
-def record_failure(directory: Path, error: Exception, origin: Origin) -> None:
-    """Mark a directory FAILED whose run ended before it could do so itself."""
-    if not (directory / STATUS).exists():
-        home = RunDirectory(directory, {**asdict(origin), **environment()})
-        home.mark("FAILED", _reason(error))
-        home.release()
 
 
 @contextmanager
@@ -411,7 +404,8 @@ def _log_metrics(
         )
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What ended a run, as its status.json says it."""
     if isinstance(error, KeyboardInterrupt):
         return "Ctrl-C"
     if isinstance(error, SystemExit):

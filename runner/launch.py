@@ -12,7 +12,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from runner.config.compose import CONFIG_NAME, Composed, Composer
-from runner.config.errors import ConfigError, Problem
+from runner.config.errors import ConfigError, Problem, problem
 from runner.config.headers import header
 from runner.config.hydra_job import hydra_job
 from runner.config.plain import flat, plain
@@ -55,6 +55,9 @@ def launch(
         config, plan = composed.config, job.plan()
         if earlier is not None:
             earlier.check(config)
+        elif job.sweep.resume is not None:
+            hint = "Take up a sweep with -m, a single run with --resume DIR."
+            raise problem("sweep.resume", "--multirun beside it", "a single run", hint)
         prepared = inspect(job, plan)
         with host_settings(job):
             # Importing torch takes seconds; who is killed in them leaves nothing behind.
@@ -75,7 +78,13 @@ def launch(
                         config=OmegaConf.to_yaml(task),
                         parameters=parameters(task),
                         origin=origin(
-                            composer.hydra.config_loader, config, overrides, config_dir, config_name
+                            composer.hydra.config_loader,
+                            config,
+                            overrides,
+                            config_dir,
+                            config_name,
+                            job=earlier and earlier.job,
+                            key=earlier and earlier.key,
                         ),
                         terminal=Terminal(quiet),
                         earlier=earlier,

@@ -38,6 +38,8 @@ class Recorded:
         resumed: how often the run has been taken up again so far.
         started: when it first was, as recorded.
         seconds: that it has taken so far; of one that was killed, up to the last step it logged.
+        job: its number, if it is a job of a sweep.
+        key: what tells that job's config from the others'.
     """
 
     directory: Path
@@ -47,6 +49,8 @@ class Recorded:
     resumed: int
     started: str
     seconds: float
+    job: int | None = None
+    key: str | None = None
 
     def check(self, config: DictConfig) -> None:
         """The config that the overrides give now must be the one that the run had.
@@ -108,6 +112,8 @@ def recorded(folder: str | Path, overrides: Sequence[str]) -> Recorded:
         status.get("resumed", 0),
         status["started"],
         status["seconds"] + (_unrecorded(path) if now == "DEAD" else 0.0),
+        status.get("job"),
+        status.get("key"),
     )
 
 

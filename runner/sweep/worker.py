@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner.config.compose import Composer
+from runner.config.errors import ConfigError, problem
 from runner.config.plain import plain
 from runner.config.yaml_text import to_yaml
 from runner.data import Data, Images
@@ -24,16 +27,19 @@ from runner.execute import (
     Result,
     host_settings,
     prepare,
-    record_failure,
+    reason,
 )
 from runner.job import Job
 from runner.launch import origin, parameters
 from runner.resume import Recorded, recorded
-from runner.sweep.manifest import Planned, digest, read
-from runner.tasks import Objective, load
+from runner.sweep.manifest import MANIFEST, METRICS, Planned, complete, digest, mapping, read
+from runner.tasks import Objective, Progress, load, no_progress
 from runner.terminal import Terminal
 from runner.tracking.columns import Column
-from runner.tracking.directory import STATUS
+from runner.tracking.directory import STATUS, RunDirectory, environment, json_safe
+from runner.tracking.files import STEPS
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,15 @@ class Worker:
         """
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
-        job = _jobs(self.root).get(folder.relative_to(self.root).as_posix())
+        job = _job(self.root, folder.relative_to(self.root).as_posix())
         raw = plain(task_config)
         number, key = (hydra.job.num, digest(raw)) if job is None else (job.number, job.key)
         words = tuple(hydra.overrides.task) if job is None else job.overrides
+        if complete(folder, key):
+            return self._ranks(mapping(folder / METRICS))
         with Composer(self.config_dir, self.config_name) as composer:
             whole = HydraConfig.instance().cfg
+            assert isinstance(whole, DictConfig)
             where = self.origin(composer.hydra.config_loader, whole, words, number, key)
         result = self.run(task_config, folder, where)
         return self.value(result)
@@ -88,46 +97,85 @@ class Worker:
             loader, config, overrides, self.config_dir, self.config_name, job=number, key=key
         )
 
-    def run(self, task_config: DictConfig, folder: Path, where: Origin) -> Result | None:
+    def run(
+        self,
+        task_config: DictConfig,
+        folder: Path,
+        where: Origin,
+        steps: Progress = no_progress,
+    ) -> Result | None:
         """Run a job in its directory; of one that fails, nothing comes back.
-
-        Raises:
-            KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
-        """
-        try:
-            job = Job.parse(plain(task_config))
-            with (
-                host_settings(job),  # one job's threads are not the next one's
-                self._execution(job, task_config, folder, where) as execution,
-            ):
-                result = execution.complete(job.task.run(execution.prepared.run))
-        except SystemExit as stop:
-            if stop.code == TERMINATED:
-                raise
-            return None  # the job ended itself, and its directory says so
-        except Exception as error:
-            record_failure(folder, error, where)
-            return None
-        # Outputs are in files; here they would pile up.
-        return replace(result, outputs={})
-
-    def begin(
-        self, task_config: DictConfig, folder: Path, where: Origin, going: ExitStack
-    ) -> Execution | None:
-        """Make ready a job that is run together with others; one that can't be run is recorded.
 
         Args:
             task_config: of the job.
             folder: its directory.
             where: it comes from.
-            going: ends the job when all are done, or something ends them all.
+            steps: opens the progress bar of its task.
+
+        Raises:
+            ConfigError: the directory is another job's.
+            OSError: what happened can't be recorded.
+            KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
         """
+        execution: Execution | None = None
+        try:
+            with ExitStack() as going:
+                execution = self.begin(task_config, folder, where, going, steps)
+                if execution is None:
+                    return None
+                prepared = execution.prepared
+                result = execution.complete(prepared.job.task.run(prepared.run))
+        except (Exception, SystemExit) as error:
+            if ends_sweep(error) or not (execution and execution.ended):
+                raise
+            return None  # the job failed or ended itself, and its directory says so
+        # Outputs are in files; here they would pile up.
+        return replace(result, outputs={})
+
+    def begin(
+        self,
+        task_config: DictConfig,
+        folder: Path,
+        where: Origin,
+        going: ExitStack,
+        steps: Progress,
+    ) -> Execution | None:
+        """Make a job and its directory ready; of one that can't be run, nothing comes back.
+
+        Args:
+            task_config: of the job.
+            folder: its directory.
+            where: it comes from.
+            going: ends the job, when it is done or something ends it.
+            steps: opens the progress bar of its task.
+
+        Raises:
+            ConfigError: the directory is another job's.
+            OSError: that the job can't be run can't be recorded.
+        """
+        earlier = begun(folder, where.key)
+        execution: Execution | None = None
         try:
             job = Job.parse(plain(task_config))
-            going.enter_context(host_settings(job))
-            return going.enter_context(self._execution(job, task_config, folder, where))
-        except Exception as error:
-            record_failure(folder, error, where)
+            going.enter_context(host_settings(job))  # one job's threads are not the next one's
+            execution = Execution(
+                prepare(job, job.plan(), _shared_images(job)),
+                folder,
+                config=to_yaml(task_config),
+                parameters=parameters(task_config),
+                origin=where,
+                terminal=Terminal(quiet=True),
+                earlier=earlier,
+                columns=self.columns,
+            )
+            going.enter_context(execution)
+            execution.prepared.run.progress = steps
+            return execution
+        except (Exception, SystemExit) as error:
+            if ends_sweep(error) or not (execution is None or execution.ended):
+                raise
+            if execution is None:
+                _record(folder, error, where, parameters(task_config))
             return None
 
     def finish(self, execution: Execution, outcome: dict[str, Any] | Exception) -> bool:
@@ -147,41 +195,57 @@ class Worker:
         result.outputs.clear()  # they are in files; here they would pile up
         return True
 
-    def _execution(
-        self, job: Job, task_config: DictConfig, folder: Path, where: Origin
-    ) -> Execution:
-        """Prepare a job, and make its directory ready.
-
-        Raises:
-            ConfigError: the job can't run, or its directory isn't free.
-        """
-        earlier = begun(folder)
-        return Execution(
-            prepare(job, job.plan(), _shared_images(job)),
-            folder,
-            config=to_yaml(task_config),
-            parameters=parameters(task_config),
-            origin=where,
-            terminal=Terminal(quiet=True),
-            earlier=earlier,
-            columns=self.columns,
-        )
-
     def value(self, result: Result | None) -> float | None:
         """The metric that ranks the jobs."""
+        return self._ranks({} if result is None else result.metrics)
+
+    def _ranks(self, metrics: Mapping[str, Any]) -> float | None:
         if self.objective is None:
             return None
-        found = None if result is None else self.objective.of(result.metrics)
+        found = self.objective.of(metrics)
         return float("nan") if found is None else found
 
 
-def begun(folder: Path) -> Recorded | None:
-    """What a job's directory says of an earlier try, if that can be taken up again.
+def begun(folder: Path, key: str | None) -> Recorded | None:
+    """What a job's directory says of an earlier try, which will be taken up again.
+
+    Where it is damaged, the job is done again as far as its checkpoint doesn't reach.
 
     Raises:
-        ConfigError: it is complete, or going on in another process.
+        ConfigError: the directory is another job's.
     """
-    return recorded(folder, ()) if (folder / STATUS).exists() else None
+    status = mapping(folder / STATUS)
+    if not status and not (folder / STEPS).exists():
+        return None
+    if status.get("key") not in (None, key):
+        found = f"'{folder.name}', which is job #{status.get('job')}'s"
+        raise problem("hydra.sweep.subdir", "a directory for each job", found)
+    try:
+        return recorded(folder, ())
+    except ConfigError:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Recorded(folder, [], None, "", resumed=0, started=now, seconds=0.0)
+
+
+def _record(
+    folder: Path, error: Exception | SystemExit, where: Origin, told: Mapping[str, Any]
+) -> None:
+    """Mark the directory of a job that ended before it could do so itself.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    logger.error("failed", exc_info=error)
+    facts = {**asdict(where), **environment(), "parameters": json_safe(dict(told))}
+    with suppress(ConfigError):  # another process has the directory, and records what it does
+        home = RunDirectory(folder, facts)
+        home.mark("INTERRUPTED" if isinstance(error, SystemExit) else "FAILED", reason(error))
+        home.release()
+
+
+def ends_sweep(error: BaseException) -> bool:
+    """Whether it isn't the job that ends itself, but somebody who ends the sweep."""
+    return isinstance(error, SystemExit) and error.code == TERMINATED
 
 
 _last: list[tuple[Data, Images]] = []
@@ -201,8 +265,14 @@ def _shared_images(job: Job) -> Images | None:
     return _last[0][1]
 
 
+def _job(root: Path, directory: str) -> Planned | None:
+    """The job to which `sweep.json` gives a directory."""
+    file = root / MANIFEST
+    return _jobs(root, file.stat().st_mtime_ns if file.exists() else 0).get(directory)
+
+
 @lru_cache(maxsize=1)
-def _jobs(root: Path) -> dict[str, Planned]:
-    """The jobs that `sweep.json` names, by directory."""
+def _jobs(root: Path, _written: int) -> dict[str, Planned]:
+    """The jobs that `sweep.json` names, by directory, read again when it is written again."""
     manifest = read(root)
     return {} if manifest is None else {job.directory: job for job in manifest.jobs}
