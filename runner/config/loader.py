@@ -265,20 +265,21 @@ class Loader(ConfigLoaderImpl):
 def _tell_job(config: DictConfig, config_name: str | None, parsed: Sequence[Override]) -> None:
     """Fill in what the ``hydra`` node says about this very job."""
     node = config.hydra
+    job, of_hydra, of_task = node.job, node.overrides.hydra, node.overrides.task
     for override in parsed:
-        told = node.overrides.hydra if override.is_hydra_override() else node.overrides.task
-        told.append(override.input_line)
-    if node.job.env_copy:
+        (of_hydra if override.is_hydra_override() else of_task).append(override.input_line)
+    copied = job.env_copy
+    if copied:
         with open_dict(node):
-            for key in node.job.env_copy:
-                node.job.env_set[key] = os.environ[key]
-    if "name" not in node.job:
-        node.job.name = JobRuntime.instance().get("name")
-    style = node.job.config.override_dirname
-    node.job.override_dirname = get_overrides_dirname(
+            for key in copied:
+                job.env_set[key] = os.environ[key]
+    if "name" not in job:
+        job.name = JobRuntime.instance().get("name")
+    style = job.config.override_dirname
+    job.override_dirname = get_overrides_dirname(
         overrides=[o for o in parsed if not o.is_hydra_override()],
         kv_sep=style.kv_sep,
         item_sep=style.item_sep,
         exclude_keys=style.exclude_keys,
     )
-    node.job.config_name = config_name
+    job.config_name = config_name

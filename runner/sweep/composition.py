@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from omegaconf import open_dict, read_write
+from omegaconf import read_write
 
 from runner.config.compose import Composed, Composer
 
@@ -44,7 +44,7 @@ class SweepComposer:
         # Shared, not copied: what one job resolves first, the others find.
         config._metadata.resolver_cache = self._moment
         if number is not None:
-            with read_write(config.hydra), open_dict(config.hydra):
-                config.hydra.job.id = str(number)
-                config.hydra.job.num = number
+            with read_write(config.hydra):
+                job = config.hydra.job
+                job.id, job.num = str(number), number
         return composed
