@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,13 @@ class Conductor:
             Stopped: one failed, and no more shall start.
             KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
         """
-        for jobs in self._batches(callbacks):
-            if len(jobs) > 1 and self._run_together(jobs):
-                continue
-            for job in jobs:
-                if not self._directory.finished(job):
-                    self._run(job, callbacks)
+        with _old_objects_left_alone():
+            for jobs in self._batches(callbacks):
+                if len(jobs) > 1 and self._run_together(jobs):
+                    continue
+                for job in jobs:
+                    if not self._directory.finished(job):
+                        self._run(job, callbacks)
 
     def run_asked(
         self, job_overrides: Sequence[Sequence[str]], first: int, callbacks: Callbacks
@@ -172,6 +174,21 @@ class Conductor:
     def _stop_if(self, failed: bool) -> None:
         if failed and self._stop_on_error:
             raise Stopped
+
+
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """Spare Python's garbage collector what was there before the first job.
+
+    Configs refer to themselves in circles, so it runs often; looking through torch's hundred
+    thousands of objects each time takes a third of what a small job costs.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def hydra_words(directory: SweepDirectory) -> list[str]:
