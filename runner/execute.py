@@ -20,7 +20,7 @@ from runner.plan import Plan
 from runner.tasks import Run
 from runner.terminal import Terminal
 from runner.tracking import Tracker, Trackers
-from runner.tracking.columns import Column, row
+from runner.tracking.columns import Column
 from runner.tracking.directory import RunDirectory, environment, json_safe, write_json
 from runner.tracking.files import Files
 
@@ -194,8 +194,7 @@ class Execution:
         self.result: Result | None = None
         self._config, self._origin, self._terminal = config, origin, terminal
         self._earlier = earlier
-        self._row = row({**origin.choices, **parameters}, columns or {})
-        self._differing = [name for name, column in (columns or {}).items() if column.differs]
+        self._parameters, self._columns = {**origin.choices, **parameters}, columns or {}
         self._tracker: Trackers | None = None
         self.ended = False
         job, run = prepared.job, prepared.run
@@ -226,7 +225,7 @@ class Execution:
         self._terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
         logger.info("%s\n%s", _title(job, run), plan)
         _log_head(tracker, self._config, plan, self._origin.command)
-        tracker.hparams(self._row, self._differing)
+        tracker.hparams(self._parameters, self._columns)
         choices.begin()
 
     def complete(self, metrics: dict[str, Any]) -> Result:

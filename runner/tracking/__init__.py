@@ -8,13 +8,15 @@ writes them where scripts read them, `runner.tracking.tensorboard` where people 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from runner.tracking.columns import Column
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +36,12 @@ class Tracker:
     def text(self, tag: str, markdown: str) -> None:
         """Text to be read beside the curves."""
 
-    def hparams(self, parameters: Mapping[str, Any], differing: Collection[str] = ()) -> None:
+    def hparams(self, parameters: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         """What the run was given, for comparing runs. Once, before anything is measured.
 
         Args:
-            parameters: all of them; runs that are compared have the same names, and for each name
-                values of one kind.
-            differing: names of those that the runs of a sweep are told apart by.
+            parameters: values by name.
+            columns: of the table in which the runs of a sweep are compared; none of a single run.
         """
 
     def outcome(self, metrics: Mapping[str, float] | None) -> None:
@@ -88,9 +89,9 @@ class Trackers(Tracker):
         """Pass on."""
         self._each("text", tag, markdown)
 
-    def hparams(self, parameters: Mapping[str, Any], differing: Collection[str] = ()) -> None:
+    def hparams(self, parameters: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         """Pass on."""
-        self._each("hparams", parameters, differing)
+        self._each("hparams", parameters, columns)
 
     def outcome(self, metrics: Mapping[str, float] | None) -> None:
         """Pass on."""

@@ -2,7 +2,8 @@
 
 TensorBoard's HParams page leaves out parameters that some runs don't have, and neither sorts nor
 draws a column whose values are numbers in one run and text in another. So the columns are fixed
-before the first run.
+before the first run. What is the same in all of them is text, too: it needs no axis, and there
+is much of it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeGuard
 
+Cell = bool | int | float | str
+
 ABSENT = "–"
 """The cell of a run that doesn't have the parameter."""
+
+MANY = 20
+"""Values that can still be chosen from a list."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +28,22 @@ class Column:
     """One parameter in all runs.
 
     Attributes:
-        text: whether its cells are text, because its values aren't all numbers or all truths.
+        text: whether its cells are text: of values that aren't all numbers or all truths, or that
+            are all the same.
         differs: whether it is one that the runs were told to differ in.
+        options: of one whose cells are text and differ, what they are, unless there are many.
     """
 
     text: bool
-    differs: bool
+    differs: bool = False
+    options: tuple[str, ...] = ()
 
 
 @dataclass
 class _Seen:
     first: Any
     text: bool
+    options: dict[str, None]
     count: int = 1
     differs: bool = False
 
@@ -59,22 +69,27 @@ class Columns:
         for name, value in parameters.items():
             seen = self._seen.get(name)
             if seen is None:
-                self._seen[name] = _Seen(value, _kind(value) is str)
+                self._seen[name] = _Seen(value, _kind(value) is str, {_text(value): None})
                 continue
             seen.count += 1
             if value is not seen.first and (_kind(value), value) != (_kind(seen.first), seen.first):
                 seen.differs = True
                 seen.text |= _kind(value) is not _kind(seen.first)
+                if len(seen.options) <= MANY:
+                    seen.options[_text(value)] = None
 
     def found(self) -> dict[str, Column]:
         """The columns of the runs so far, by name."""
-        return {
-            name: Column(
-                seen.text or seen.count < self._runs,
-                (seen.differs or seen.count < self._runs) and self._is_asked(name),
-            )
-            for name, seen in self._seen.items()
-        }
+        columns = {}
+        for name, seen in self._seen.items():
+            some = seen.count < self._runs
+            differs = seen.differs or some
+            text = seen.text or some or not differs
+            asked = differs and self._is_asked(name)
+            options = [*seen.options, ABSENT] if some else list(seen.options)
+            listed = text and asked and len(options) <= MANY
+            columns[name] = Column(text, asked, tuple(options) if listed else ())
+        return columns
 
     def _is_asked(self, name: str) -> bool:
         parts = name.split(".")
@@ -82,12 +97,17 @@ class Columns:
         return name in self._asked or not above.isdisjoint(self._asked)
 
 
-def row(parameters: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Any]:
-    """A run's cells, one for each column; of a run without a sweep, its parameters."""
+def row(parameters: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Cell]:
+    """A run's cells, one for each column; without columns, one for each parameter."""
+    if not columns:
+        return {
+            name: value if isinstance(value, bool) or is_number(value) else _text(value)
+            for name, value in parameters.items()
+        }
     return {
         name: _text(parameters.get(name, ABSENT)) if column.text else parameters[name]
         for name, column in columns.items()
-    } or dict(parameters)
+    }
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

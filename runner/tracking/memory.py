@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from runner.tracking import Tracker
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from runner.tracking.columns import Column
 
 
 class Memory(Tracker):
@@ -50,7 +52,7 @@ class Memory(Tracker):
         """Put into `texts`."""
         self.texts[tag] = markdown
 
-    def hparams(self, parameters: Mapping[str, Any], differing: Collection[str] = ()) -> None:
+    def hparams(self, parameters: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         """Put into `parameters`."""
         self.parameters.update(parameters)
 

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_p
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from runner.tracking import Tracker
-from runner.tracking.columns import is_number
+from runner.tracking.columns import Column, row
 from runner.tracking.files import png
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 
 FAILED = ".failed"
 """How the name of the event file ends that says no more than that a run failed."""
+
+KINDS = {
+    bool: (api_pb2.DATA_TYPE_BOOL, "bool_value"),
+    int: (api_pb2.DATA_TYPE_FLOAT64, "number_value"),
+    float: (api_pb2.DATA_TYPE_FLOAT64, "number_value"),
+    str: (api_pb2.DATA_TYPE_STRING, "string_value"),
+}
+"""What the HParams page can hold, by Python's type."""
 
 
 class TensorBoard(Tracker):
@@ -89,17 +97,19 @@ class TensorBoard(Tracker):
         value = summary_pb2.Summary.Value(tag=tag, metadata=_plugin("text"), tensor=tensor)
         self._summary([value], 0)
 
-    def hparams(self, parameters: Mapping[str, Any], differing: Collection[str] = ()) -> None:
+    def hparams(self, parameters: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         """A row of the HParams page, in this same run, so that it leads to this run's curves."""
-        plain = {key: _plain(value) for key, value in parameters.items()}
-        self._columns = [
-            api_pb2.HParamInfo(name=key, type=_type(value), differs=key in differing)
-            for key, value in plain.items()
-        ]
+        cells = row(parameters, columns)
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=self._started)
-        for key, value in plain.items():
-            field = {bool: "bool_value", float: "number_value", str: "string_value"}[type(value)]
-            setattr(start.hparams[key], field, value)
+        for name, cell in cells.items():
+            kind, field = KINDS[type(cell)]
+            setattr(start.hparams[name], field, cell)
+            # The page has what differs first, and shows that much of it.
+            column = columns.get(name, Column(text=False))
+            info = api_pb2.HParamInfo(name=name, type=kind, differs=column.differs)
+            if column.options:
+                info.domain_discrete.extend(column.options)
+            self._columns.append(info)
         self._hparams(session_start_info=start)
 
     def outcome(self, metrics: Mapping[str, float] | None) -> None:
@@ -171,16 +181,3 @@ def _plugin(name: str, content: bytes = b"") -> summary_pb2.SummaryMetadata:
 def _hparams(content: Mapping[str, Any]) -> bytes:
     data: bytes = plugin_data_pb2.HParamsPluginData(version=0, **content).SerializeToString()
     return data
-
-
-def _plain(value: Any) -> bool | float | str:
-    """What the HParams page can hold: numbers, truths and text."""
-    if isinstance(value, bool):
-        return value
-    return float(value) if is_number(value) else str(value)
-
-
-def _type(value: bool | float | str) -> Any:
-    if isinstance(value, bool):
-        return api_pb2.DATA_TYPE_BOOL
-    return api_pb2.DATA_TYPE_FLOAT64 if isinstance(value, float) else api_pb2.DATA_TYPE_STRING

@@ -151,7 +151,7 @@ def test_memory_keeps_everything() -> None:
     memory.image("i", DOT, 4)
     memory.histogram("h", np.ones(3), 5)
     memory.text("t", "words")
-    memory.hparams({"lr": 0.1})
+    memory.hparams({"lr": 0.1}, {})
     memory.outcome({"loss": 0.5})
     memory.close()
     assert memory.history == {"a": [(1, 1.0), (2, 3.0)], "b": [(1, 2.0)]}
@@ -170,6 +170,6 @@ def test_tracker_by_itself_takes_nothing() -> None:
     tracker.image("a", DOT)
     tracker.histogram("a", np.ones(1))
     tracker.text("a", "a")
-    tracker.hparams({})
+    tracker.hparams({}, {})
     tracker.outcome({})
     tracker.close()
