@@ -74,8 +74,11 @@ class Axis:
 
 
 def draw(summary: Summary) -> Image | None:
-    """The picture, or None when there are no two numbers to compare."""
-    if not summary.metrics:
+    """The picture, or None when there are no two numbers to compare.
+
+    Different experiments have no common metric; their report shows what each of them drew.
+    """
+    if not summary.metrics or "experiment" in summary.names:
         return None
     metric = summary.metrics[0]
     values = [float(job.metrics[metric]) for s in summary.settings for job in _with(s, metric)]

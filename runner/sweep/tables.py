@@ -116,7 +116,7 @@ def measured(found: Statistic) -> str:
         return compact(bool(mean))
     if deviation is not None:
         return f"{mean:.4g} ± {deviation:.2g}"
-    return f"{mean:.0f}" if mean.is_integer() and abs(mean) < 1e9 else f"{mean:.5g}"
+    return f"{mean:,.0f}" if mean.is_integer() and abs(mean) < 1e9 else f"{mean:.5g}"
 
 
 def to_csv(summary: Summary) -> str:

@@ -57,11 +57,11 @@ def heat_map(
         axes.set_facecolor("#d9d9d9")
         shades = axes.imshow(values, cmap=colours, norm=norm, origin="lower", aspect="auto")
         for row, column in np.ndindex(rows, columns) if numbered else ():
-            value = values[row, column]
-            dark = (float(norm(value)) > 0.5) != small_is_good
-            colour = PALE if dark and not np.isnan(value) else DARK
-            text = "" if np.isnan(value) else f"{value:.3g} "
-            text = (text + "×" * ((row, column) in failed)).strip()
+            value, cross = values[row, column], "×" * ((row, column) in failed)
+            text, colour = cross, DARK
+            if np.isfinite(value):
+                text = f"{value:.3g} {cross}".strip()
+                colour = PALE if (float(norm(value)) > 0.5) != small_is_good else DARK
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
         if best is not None:
             corner = (best[1] - 0.5, best[0] - 0.5)
