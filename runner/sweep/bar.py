@@ -24,7 +24,13 @@ CELLS = (("─", "dim"), ("━", "green"), ("━", "bold cyan"), ("!", "yellow")
 WIDEST = 80
 """Cells of the bar, at most."""
 
+INNER = 10
+"""Cells of the bar for what runs."""
+
 LEFT = len("about 59 min 59 s left")
+
+EARLY = 1.0
+"""Seconds that a sweep goes on before it is told how long it will take."""
 
 SHORT = 0.5
 """Seconds that a job's steps take before they are shown: what is gone at once only flickers."""
@@ -51,11 +57,28 @@ class Steps:
 
 
 class Running:
-    """A job that runs: its name, what sets it apart from the others, and its steps, if it tells."""
+    """A job that runs.
+
+    Attributes:
+        name: of the job.
+        label: what sets it apart from the others.
+        steps: the bar that its task opened last, if any.
+    """
 
     def __init__(self, name: str, label: str) -> None:
         self.name, self.label = name, label
         self.steps: Steps | None = None
+        self._before = 0.0
+
+    def open(self, steps: Steps) -> None:
+        """The task opens a bar."""
+        self._before, self.steps = self.share, steps
+
+    @property
+    def share(self) -> float:
+        """How much of the job is done, from 0 to 1; a second bar doesn't take it back."""
+        now = 0.0 if self.steps is None else self.steps.done / max(self.steps.total, 1)
+        return max(self._before, now)
 
 
 class Bar:
@@ -141,12 +164,13 @@ class Bar:
 
     def _left(self) -> str:
         """How long the jobs that are left will take if they take as long as those so far."""
-        parts = [one.steps for one in list(self.running.values()) if one.steps is not None]
-        done = self.ended + sum(steps.done / max(steps.total, 1) for steps in parts)
+        done = self.ended + sum(one.share for one in list(self.running.values()))
         rest = len(self._states) - done
-        if not self._known or self._started is None or not self.ended or rest <= 0:
+        if not self._known or self._started is None or not done or rest <= 0:
             return ""
-        return f"about {duration(round((monotonic() - self._started) * rest / done))} left"
+        spent = monotonic() - self._started
+        # What a job has done in its first moments says little about the others.
+        return f"about {duration(round(spent * rest / done))} left" if spent > EARLY else ""
 
     def _cells(self, room: int) -> list[Piece]:
         """Neighbouring cells of one kind are one piece."""
@@ -164,29 +188,32 @@ class Bar:
 
 
 def _running(jobs: Sequence[Running], width: int) -> list[Piece]:
-    """The jobs that run and their steps, in a line."""
-    parts = [one.steps for one in jobs if one.steps is not None]
-    shown = bool(parts) and monotonic() - parts[0].since > SHORT
-    title = jobs[0].label if len(jobs) == 1 else f"{len(jobs)} jobs at once"
-    names = some_names([one.name for one in jobs])
+    """The jobs that run and how far they are, in a line."""
+    names = [one.name for one in jobs]
+    head = (
+        f"{names[0]} {jobs[0].label}" if len(jobs) == 1 else f"{len(jobs)} at once: {some(names)}"
+    )
+    newest = max(
+        (one.steps for one in jobs if one.steps is not None),
+        key=lambda steps: steps.since,
+        default=None,
+    )
+    shown = newest is not None and monotonic() - newest.since > SHORT
     room = max(width // 2 if shown else width, 8)
-    head = f"{names} {title}"
     if len(head) > room:
         head = f"{head[: room - 1]}…"
-    if not shown:
+    if newest is None or not shown:
         return [(head, "")]
-    done, total = sum(one.done for one in parts), max(sum(one.total for one in parts), 1)
-    cells = min(10 * done // total, 10)
-    first = parts[0]
-    count = f"{done // len(parts)}/{total // len(parts)}"
+    share = sum(one.share for one in jobs) / len(jobs)
+    cells = min(int(INNER * share), INNER)
     return [
-        (f"{head}  {first.label} ", ""),
+        (f"{head}  {newest.label} ", ""),
         ("━" * cells, "cyan"),
-        ("─" * (10 - cells), "dim"),
-        (f" {count}  {first.note}", ""),
+        ("─" * (INNER - cells), "dim"),
+        (f" {newest.done}/{newest.total}  {newest.note}", ""),
     ]
 
 
-def some_names(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """``#3``, ``#3, #4``, ``#3 … #66``."""
     return ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]}"

@@ -19,7 +19,7 @@ from typing import Any
 from runner.expect import compact
 from runner.sweep.bar import Bar, Steps
 from runner.sweep.manifest import Manifest, Planned
-from runner.sweep.records import COMPLETED, FAILED, FAILS, Record, read_job
+from runner.sweep.records import COMPLETED, FAILED, Record, read_job
 from runner.sweep.varied import short_names
 from runner.tasks import Advance
 from runner.tasks import Progress as Bars
@@ -37,6 +37,9 @@ PARTS, SECONDS = 20, 30
 
 EVERY = 0.5
 """Seconds between two looks at the directories of jobs that run in other processes."""
+
+WORDS = {COMPLETED: ("done", ""), FAILED: ("FAILED", "bold red")}
+"""What states are called in a job's line, and their styles, where they aren't called by name."""
 
 EXPERIMENT = "experiment"
 
@@ -162,12 +165,12 @@ class Progress:
     @contextmanager
     def _open(self, folder: str, total: int, label: str, done: int = 0, /) -> Iterator[Advance]:
         steps = Steps(total, label, done)
-        self._bar.running[folder].steps = steps
+        self._bar.running[folder].open(steps)
         yield steps.advance
 
     def _line(self, job: Planned, record: Record, total: int) -> None:
         """How a job went, why, and of few jobs its single numbers."""
-        word, style = record.state, {COMPLETED: "", FAILS: "bold red"}.get(record.state, "bold red")
+        word, style = WORDS.get(record.state, (record.state, "bold red"))
         if record.state == COMPLETED and record.expected:
             word, style = "holds", "green"
         below = []
@@ -178,7 +181,7 @@ class Progress:
         self._terminal.job(
             f"#{job.number}",
             self._label(job),
-            "FAILED" if word == FAILED else word,
+            word,
             record.seconds or 0.0,
             style,
             [piece for piece in below if piece[0]],
