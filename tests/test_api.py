@@ -14,7 +14,7 @@ import torch
 
 import runner
 from runner import ConfigError
-from runner.launch import launch_sweep
+from runner.sweep.sweep import sweep
 
 
 def test_run_gives_what_the_command_line_writes(
@@ -183,6 +183,7 @@ def test_torch_is_left_as_the_notebook_had_it(workplace: Path) -> None:
 def test_a_job_of_a_sweep_leaves_its_threads_to_itself(workplace: Path) -> None:
     before = torch.get_num_threads()
     # In the order given, one thread more, then torch's own choice.
-    runs = launch_sweep(["task=edge", f"threads={before + 1},null"])
-    used = [json.loads((run.directory / "status.json").read_text())["threads"] for run in runs]
+    swept = sweep(["task=edge", f"threads={before + 1},null"])
+    files = [swept.directory / record.directory / "status.json" for record in swept.records]
+    used = [json.loads(file.read_text())["threads"] for file in files]
     assert used == [before + 1, before]

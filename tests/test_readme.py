@@ -11,7 +11,8 @@ import runner
 import runner.layers
 from runner.config.compose import Composer
 from runner.config.globs import without_globs
-from runner.launch import launch_sweep, plan_only
+from runner.launch import plan_only
+from runner.sweep.sweep import sweep
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMANDS = re.findall(
@@ -54,7 +55,7 @@ def test_command_plans(own_configs, command):
         with Composer() as composer:  # tests/test_configs.py runs each of them
             assert len(without_globs(words, composer.options)[1].split(",")) > 80
     elif "-m" in words:
-        assert launch_sweep([word for word in words if word != "-m"], config_dir=folder)
+        assert sweep([word for word in words if word != "-m"], config_dir=folder).records
     else:
         assert plan_only(words, config_dir=folder).output.dims
 
