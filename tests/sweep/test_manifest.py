@@ -113,7 +113,8 @@ class TestOpen:
             directory.write(manifest(job(0, "a")))
             (directory.path / "0").mkdir()
             assert "still running" in refusal(open_directory, wanted, named=True)
-        open_directory(wanted, named=True)
+        with open_directory(wanted, named=True):
+            pass
 
     def test_somebody_elses_folder_is_left_as_it_is(self, tmp_path: Path) -> None:
         (tmp_path / "letter.txt").write_text("dear")
@@ -130,10 +131,8 @@ class TestOpen:
         (tmp_path / "file").write_text("")
         for wanted in (f"{tmp_path}/file/below", "/proc/nowhere/out"):
             message = refusal(open_directory, wanted, named=named)
-            assert (
-                f"hydra.sweep.dir: expected a directory that can be written, got '{wanted}' ("
-                in (message)
-            )
+            expected = "hydra.sweep.dir: expected a directory that can be written"
+            assert f"{expected}, got '{wanted}' (" in message
         assert "hydra.sweep.dir: expected a directory, got an empty name" in refusal(
             open_directory, "", named=named
         )
