@@ -112,8 +112,11 @@ def _key(word: str) -> str:
 
 def _differs(name: str, records: Sequence[Record]) -> bool:
     """Whether jobs have different values; of those that say only some of theirs, these count."""
-    told = (r for r in records if r.whole or name in r.values)
-    return len({identity(value(r, name)) for r in told}) > 1
+    told = [value(r, name) for r in records if r.whole or name in r.values]
+    return any(
+        not (type(one) is type(told[0]) and one == told[0]) and identity(one) != identity(told[0])
+        for one in told
+    )
 
 
 def _follows(name: str, group: str, records: Sequence[Record]) -> bool:

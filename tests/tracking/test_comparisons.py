@@ -116,7 +116,7 @@ class TestHeatMap:
         h, w = gray.shape
         # The smallest is at the bottom left; the largest at the top right, left of the colour bar.
         low = gray[int(0.55 * h) : int(0.8 * h), int(0.13 * w) : int(0.3 * w)]
-        high = gray[int(0.15 * h) : int(0.4 * h), int(0.58 * w) : int(0.7 * w)]
+        high = gray[int(0.15 * h) : int(0.4 * h), int(0.66 * w) : int(0.86 * w)]
         dark, light = (low, high) if small_is_good else (high, low)
         assert np.median(dark) < 80 and np.median(light) > 240
         # The numbers in them can be read.
