@@ -12,9 +12,10 @@ import numpy as np
 import PIL.Image
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 import runner
+from runner.tracking.columns import Column
 from runner.tracking.tensorboard import TensorBoard
 
 DOT = PIL.Image.new("RGB", (3, 2), (0, 128, 255))
@@ -184,3 +185,63 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path) -
     resumed.close()
     found = [(event.step, event.value) for event in read(tmp_path).Scalars("train/loss")]
     assert found == [(1, 1.0), (2, 20.0)]
+
+
+def ends(directory: Path) -> list[Any]:
+    """The status that TensorBoard's reader finds for a run: it takes the first there is."""
+    try:
+        metadata = read(directory).SummaryMetadata("_hparams_/session_end_info")
+    except KeyError:
+        return []
+    data = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    return [data.session_end_info.status]
+
+
+def test_a_failed_run_that_is_taken_up_again_ends_as_it_ends_then(tmp_path: Path) -> None:
+    failed = TensorBoard(tmp_path)
+    failed.scalars({"train/loss": 1.0}, 1)
+    failed.hparams({"lr": 0.5}, {})
+    failed.outcome(None)
+    failed.close()
+    assert ends(tmp_path) == [api_pb2.STATUS_FAILURE]
+    again = TensorBoard(tmp_path)
+    assert ends(tmp_path) == []
+    again.hparams({"lr": 0.5}, {})
+    again.outcome({})
+    again.close()
+    assert ends(tmp_path) == [api_pb2.STATUS_SUCCESS]
+    assert [event.value for event in read(tmp_path).Scalars("train/loss")] == [1.0]
+
+
+def test_columns_of_a_sweep(tmp_path: Path) -> None:
+    columns = {
+        "lr": Column(text=False, differs=True),
+        "name": Column(text=True, differs=True, options=("sgd", "–")),
+        "steps": Column(text=True),
+    }
+    tracker = TensorBoard(tmp_path)
+    tracker.hparams({"lr": 2, "steps": 10, "left out": 1}, columns)
+    tracker.outcome({})
+    tracker.close()
+    found = read(tmp_path)
+    metadata = found.SummaryMetadata("_hparams_/session_start_info")
+    data = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    cells = {key: kind(value) for key, value in data.session_start_info.hparams.items()}
+    assert cells == {"lr": 2, "name": "–", "steps": "10"}
+    metadata = found.SummaryMetadata("_hparams_/experiment")
+    data = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    infos = data.experiment.hparam_infos
+    assert [(i.name, i.differs, kinds(i)) for i in infos] == [
+        ("lr", True, []),
+        ("name", True, ["sgd", "–"]),
+        ("steps", False, []),
+    ]
+    assert [info.type for info in infos] == [
+        api_pb2.DATA_TYPE_FLOAT64,
+        api_pb2.DATA_TYPE_STRING,
+        api_pb2.DATA_TYPE_STRING,
+    ]
+
+
+def kinds(info: Any) -> list[Any]:
+    return [value.string_value for value in info.domain_discrete.values]

@@ -1,0 +1,142 @@
+"""A real TensorBoard server shows every job of a real sweep on its HParams page."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell import COMMAND
+
+STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+
+WORDS = [
+    "task=learn_kernel", "task.optimizer.lr=1e20,0.01,0.02", "threads=null,1",
+    "data.transpose=false,true",
+]  # fmt: skip
+"""The first four of twelve jobs fail; half of them don't have the parameter `threads`."""
+
+Ask = Callable[[str, Any], Any]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    words = [*COMMAND, "-m", *WORDS, "hydra.sweep.dir=out"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return folder / "out"
+
+
+@pytest.fixture(scope="module", params=["true", "false"], ids=["data server", "Python reader"])
+def ask(directory: Path, request: pytest.FixtureRequest) -> Iterator[Ask]:
+    """Ask the plugin; TensorBoard reads files with one of two programs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(directory)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--load_fast", request.param]
+    log = directory.parent / f"tensorboard-{request.param}.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ)
+
+    def ask(path: str, body: Any) -> Any:
+        url = f"http://127.0.0.1:{port}/data/plugin/hparams/{path}"
+        headers = {"Content-Type": "application/json"}
+        asked = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(asked, timeout=10) as page:
+            return json.load(page)
+
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if len(groups(ask)) == 12:
+                    break
+            except (urllib.error.URLError, ConnectionError):
+                pass
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield ask
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def groups(ask: Ask) -> dict[str, Any]:
+    """The rows of the page, by name."""
+    columns = [{"metric": info["name"]} for info in ask("experiment", {}).get("metricInfos", [])]
+    wanted = {
+        "colParams": columns, "allowedStatuses": STATUSES, "startIndex": 0, "sliceSize": 100,
+    }  # fmt: skip
+    return {one["name"]: one for one in ask("session_groups", wanted)["sessionGroups"]}
+
+
+def test_every_job_has_its_row_with_all_keys(ask: Ask, directory: Path) -> None:
+    rows = groups(ask)
+    assert set(rows) == {str(number) for number in range(12)}
+    (keys,) = {tuple(sorted(row["hparams"])) for row in rows.values()}
+    assert keys == tuple(sorted(info["name"] for info in ask("experiment", {})["hparamInfos"]))
+    assert {"seed", "task.optimizer.lr", "threads", "stack", "data.transpose"} <= set(keys)
+    for row in rows.values():
+        (session,) = row["sessions"]
+        assert session["name"] == row["name"], "in the job's own run"
+        status = json.loads((directory / row["name"] / "status.json").read_text())
+        assert row["hparams"]["task.optimizer.lr"] == status["parameters"]["task.optimizer.lr"]
+
+
+def test_metrics_and_states(ask: Ask, directory: Path) -> None:
+    for name, row in groups(ask).items():
+        metrics = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
+        if int(name) < 4:
+            assert row["sessions"][0]["status"] == "STATUS_FAILURE"
+            assert metrics == {}
+            continue
+        assert row["sessions"][0]["status"] == "STATUS_SUCCESS"
+        measured = json.loads((directory / name / "metrics.json").read_text())
+        assert set(metrics) == {"metric/loss", "metric/kernel_error", "metric/output_error"}
+        for tag, value in metrics.items():
+            assert value == pytest.approx(measured[tag.removeprefix("metric/")])
+
+
+def test_columns(ask: Ask) -> None:
+    infos = ask("experiment", {})["hparamInfos"]
+    assert [info["name"] for info in infos[:4] if info["differs"]] == [
+        "data.transpose", "task.optimizer.lr", "threads",
+    ]  # fmt: skip
+    assert not any(info["differs"] for info in infos[3:])
+    types = {info["name"]: info["type"] for info in infos}
+    assert types["task.optimizer.lr"] == "DATA_TYPE_FLOAT64"
+    assert types["data.transpose"] == "DATA_TYPE_BOOL"
+    assert types["threads"] == "DATA_TYPE_STRING"
+    rows = groups(ask).values()
+    assert {row["hparams"]["threads"] for row in rows} == {"–", "1"}
+    assert {row["hparams"]["data.transpose"] for row in rows} == {False, True}
+    assert infos[2]["domainDiscrete"] == ["1", "–"] or infos[2]["domainDiscrete"] == ["–", "1"]
+
+
+def test_jobs_are_filtered(ask: Ask) -> None:
+    """A column of one kind can be filtered by its numbers."""
+    wanted = {
+        "colParams": [
+            {"hparam": "task.optimizer.lr", "filterInterval": {"minValue": 0.0, "maxValue": 0.015}}
+        ],
+        "allowedStatuses": STATUSES,
+        "startIndex": 0,
+        "sliceSize": 100,
+    }
+    assert len(ask("session_groups", wanted)["sessionGroups"]) == 4
