@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from yardstick import Yardstick
+from hydra._internal.config_repository import ConfigRepository
+from hydra.types import RunMode
+from yardstick import Yardstick, nodes
+
+from runner.config import loader
+from runner.config.compose import Composer, refer_to
+from runner.config.loader import _Mold
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +49,7 @@ EDGE_CASES = [
     "seed=3 task.optimizer.lr=0.02 task=learn_kernel",  # values before the group
     "seed=1 seed=2 +seed.a=1",
     "stack=lenet stack=nin",  # the last choice counts
+    "stack=nin stack=lenet",
     "task=compare stack@task.other.stack=pool ops@task.other.ops=native",
     "+stack@task.second=pool",
     "stack@task.other.stack=pool",  # there is no such choice to override
@@ -49,7 +57,7 @@ EDGE_CASES = [
     "++stack=pool",
     "stack=[pool,pair]",
     "stack=1",
-    "stack={layers:{}}",  # a value, not a choice
+    "task={kind:trace}",  # a value, not a choice
     "stack=lenet stack.layers.conv1.stride=2 stack.layers.conv1.padding=[1,1]",
     "~experiment",
     "~stack",
@@ -152,3 +160,55 @@ def test_the_environment_and_the_directory_are_those_of_the_moment(
         config = yardstick.sweep.compose(["hydra.job.env_copy=[OF_THE_MOMENT]"]).config
         assert value == config.hydra.job.env_set.OF_THE_MOMENT
         assert config.hydra.runtime.cwd == str(tmp_path / value)
+
+
+def test_a_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load = ConfigRepository.load_config
+
+    def counted(files: ConfigRepository, config_path: str) -> object:
+        read.append(config_path)
+        return load(files, config_path)
+
+    monkeypatch.setattr(ConfigRepository, "load_config", counted)
+    with Composer() as composer:
+        for stack in ("lenet", "pool", "lenet"):
+            for data in ("bar", "photo"):
+                composer.compose([f"stack={stack}", f"data={data}"])
+    assert {"config", "stack/lenet", "stack/pool", "data/photo"} < {*read}
+    assert len(read) == len({*read})
+
+
+def test_what_is_remembered_of_choices_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "REMEMBERED", 2)
+    with Composer() as composer:
+        for name in ("lenet", "pool", "absent", "pair", "lenet"):
+            composer.compose([f"stack={name}"])
+        assert len(composer.hydra.config_loader._bases) == 2
+        config = composer.compose(["stack=lenet"]).config
+    assert config.hydra.runtime.choices.stack == "lenet"
+    assert "conv1" in config.stack.layers
+
+
+def test_what_cannot_be_pickled_is_copied_all_the_same() -> None:
+    class Local:
+        def __init__(self) -> None:
+            self.values = [1]
+
+    made = Local()
+    mold = _Mold(made)
+    made.values.append(2)
+    first, second = mold.cast(), mold.cast()
+    first.values.append(3)
+    assert second.values == [1]
+
+
+def test_another_process_can_go_on_with_what_is_remembered() -> None:
+    words = ["task=learn_kernel", "seed=3"]
+    with Composer() as composer:
+        want = composer.compose(words).config
+        composer.compose(["stack=absent"])
+        twin = pickle.loads(pickle.dumps(composer.hydra.config_loader))
+        got = twin.load_configuration("config", words, RunMode.RUN)
+        refer_to(got)
+        assert list(nodes(got)) == list(nodes(want))

@@ -72,10 +72,10 @@ def test_jobs_of_random_sweeps_have_the_configs_that_hydra_composes(yardstick: Y
 
 
 @pytest.mark.slow
-def test_jobs_of_many_random_sweeps(yardstick: Yardstick) -> None:
-    for seed in range(100, 200):
-        for overrides in sweep(seed, 20):
-            yardstick.check(*overrides)
+@pytest.mark.parametrize("seed", range(100, 200))
+def test_jobs_of_many_random_sweeps(yardstick: Yardstick, seed: int) -> None:
+    for overrides in sweep(seed, 20):
+        yardstick.check(*overrides)
 
 
 def test_without_a_number_a_job_is_what_composition_gives(yardstick: Yardstick) -> None:
