@@ -32,6 +32,7 @@ class Film:
         self.name = ""
         self.frames: list[tuple[int, NDArray[Any]]] = []
         self._drawn, self._since = 0, monotonic()
+        self._kept: dict[int, Image] = {}
 
     def add(self, model: nn.Module, step: int) -> None:
         """Keep the kernels after this step, as cross-correlation sees them."""
@@ -54,23 +55,33 @@ class Film:
 
     def draw(self) -> None:
         """Draw what was kept since the last time."""
-        for step, values in self.frames[self._drawn :]:
-            picture = kernel_picture(values, f"step {step}", self.scale)
+        shown = self._chosen()
+        self._kept = {i: picture for i, picture in self._kept.items() if i in shown}
+        for i in range(self._drawn, len(self.frames)):
+            step, values = self.frames[i]
+            picture = self._picture(i)
+            if i in shown:
+                self._kept[i] = picture
             self.run.tracker.image(f"kernel/{self.name}", picture, step)
             self.run.tracker.histogram(f"weights/{self.name}", values, step)
         self._drawn, self._since = len(self.frames), monotonic()
 
     def sheet(self) -> Image:
         """At most eleven frames, then the target."""
+        panels = [self._kept.pop(i, None) or self._picture(i) for i in self._chosen()]
+        return pictures.sheet([*panels, kernel_picture(self.target, "target", self.scale)], 4)
+
+    def _chosen(self) -> list[int]:
+        """Places of the frames that tell most; of few, all."""
         last = len(self.frames)
         # Most happens in the first steps, so frames thin out geometrically.
         spread = np.geomspace(1, last, 11) if last > 11 else np.arange(1, last + 1)
-        chosen = np.unique(spread.round().astype(int)) - 1
-        panels = [
-            kernel_picture(values, f"step {step}", self.scale)
-            for step, values in (self.frames[i] for i in chosen)
-        ]
-        return pictures.sheet([*panels, kernel_picture(self.target, "target", self.scale)], 4)
+        chosen: list[int] = (np.unique(spread.round().astype(int)) - 1).tolist()
+        return chosen
+
+    def _picture(self, i: int) -> Image:
+        step, values = self.frames[i]
+        return kernel_picture(values, f"step {step}", self.scale)
 
 
 def kernel_picture(weight: NDArray[Any], title: str, scale: float) -> Image:

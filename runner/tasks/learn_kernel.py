@@ -109,12 +109,18 @@ class LearnKernel(Task):
     ) -> list[dict[str, Any] | Exception]:
         """As `run`, with the models of all runs stacked."""
         lessons = [Lesson(task, run) for task, run in zip(tasks, runs, strict=True)]
+        left = list(lessons)
         try:
             _learn_together(lessons)
-        finally:
-            for lesson in lessons:
-                lesson.stopped = attempt(lesson.write) or lesson.stopped
-        return [outcome(lesson.metrics, lesson.stopped) for lesson in lessons]
+            outcomes = []
+            while left:
+                outcomes.append(left[0].outcome())
+                left.pop(0)
+            return outcomes
+        except BaseException:
+            for lesson in left:
+                attempt(lesson.write)
+            raise
 
 
 class Lesson:
@@ -185,6 +191,11 @@ class Lesson:
         """Write what was learned, also until an interruption."""
         save_weights(self.run.directory, self.model.state_dict())
         self.film.draw()
+
+    def outcome(self) -> dict[str, Any] | Exception:
+        """Where several learn together: what `LearnKernel.run` gives or raises."""
+        failure = attempt(self.write) or self.stopped
+        return outcome(self.metrics, failure)
 
     def metrics(self) -> dict[str, Any]:
         """What came out, once all steps are taken."""

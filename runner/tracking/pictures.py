@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
 from typing import Any
 
@@ -229,7 +229,7 @@ def _panel(
         edge = (left * factor, above * factor, (left + w) * factor, (above + h) * factor)
         ImageDraw.Draw(picture).rectangle(edge, outline=FAINT)
     draw_boxes(picture, boxes, factor, (above * factor, left * factor))
-    font = ImageFont.load_default(TITLE_SIZE)
+    font = _font(TITLE_SIZE)
     legend = {box.label: box.colour for box in boxes if box.label}
     feet = [bar(max(picture.width, PANEL))] if bar else []
     feet += [_legend(0, legend)] if legend else []
@@ -251,7 +251,7 @@ def _panel(
 def _write_numbers(
     picture: Image.Image, values: Array, factor: int, origin: tuple[int, int]
 ) -> None:
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(NUMBER_SIZE)
+    draw, font = ImageDraw.Draw(picture), _font(NUMBER_SIZE)
     scale = symmetric_scale([values])
     for (row, column), value in np.ndenumerate(values):
         y, x = (row + origin[0]) * factor, (column + origin[1]) * factor
@@ -294,14 +294,26 @@ def _between(colours: Array, position: Array) -> Array:
     return np.stack([np.interp(position, stops, colours[:, c]) for c in range(3)], axis=-1)
 
 
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, which it would unpack anew for every word."""
+    return ImageFont.load_default(size)
+
+
 def _scale(width: int, colours: Array, labels: Sequence[str]) -> Image.Image:
     """A colour scale with its numbers beneath, evenly spaced."""
-    height = 8
+    return _drawn_scale(width, colours.tobytes(), tuple(labels))
+
+
+@lru_cache(maxsize=16)
+def _drawn_scale(width: int, stops: bytes, labels: tuple[str, ...]) -> Image.Image:
+    """Pictures of a kernel that forms all have the same one; nothing is drawn on it."""
+    height, colours = 8, np.frombuffer(stops).reshape(-1, 3)
     positions = np.linspace(0, len(colours) - 1, width)
     line = _between(colours, positions)
     picture = Image.new("RGB", (width, height + NUMBER_SIZE + 3), PAPER)
     picture.paste(Image.fromarray(line.round().astype(np.uint8)[None].repeat(height, 0), "RGB"))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(NUMBER_SIZE - 1)
+    draw, font = ImageDraw.Draw(picture), _font(NUMBER_SIZE - 1)
     for i, label in enumerate(labels):
         anchor = "la" if i == 0 else "ra" if i == len(labels) - 1 else "ma"
         x = (width - 1) * i / (len(labels) - 1)
@@ -311,7 +323,7 @@ def _scale(width: int, colours: Array, labels: Sequence[str]) -> Image.Image:
 
 def _legend(_width: int, legend: dict[str, Colour]) -> Image.Image:
     """What each colour means."""
-    font = ImageFont.load_default(NUMBER_SIZE - 1)
+    font = _font(NUMBER_SIZE - 1)
     widths = [ceil(font.getlength(label)) + 26 for label in legend]
     picture = Image.new("RGB", (sum(widths), NUMBER_SIZE + 4), PAPER)
     draw = ImageDraw.Draw(picture)

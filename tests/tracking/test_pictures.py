@@ -45,6 +45,7 @@ def strokes(picture: PIL.Image.Image, row: int, column: int, size: int) -> int:
 def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Everything that is written into pictures from here on."""
     written: list[str] = []
+    pictures._drawn_scale.cache_clear()
     text = pictures.ImageDraw.ImageDraw.text
 
     def spy(self: Any, xy: Any, string: str, *rest: Any, **more: Any) -> None:
@@ -107,7 +108,7 @@ def test_small_maps_carry_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None
     for row in range(2):
         for column in range(2):
             assert strokes(picture, row, column, pictures.PANEL // 2) > 5
-    written.clear()
+    written = words(monkeypatch)
     large = signed(np.ones((40, 40)), "title")
     assert set(written) == {"title", "-1", "0", "1"}  # the scale's numbers only
     assert strokes(large, 3, 3, 6) == 0
@@ -130,10 +131,10 @@ def test_the_scale_says_when_there_is_more(monkeypatch: pytest.MonkeyPatch) -> N
     signed(values, "large")
     assert "1 or more" in written
     assert "-1" in written  # nothing lies below, so nothing is said of it
-    written.clear()
+    written = words(monkeypatch)
     signed(-values, "large")
     assert {"-1 or less", "1"} <= set(written)
-    written.clear()
+    written = words(monkeypatch)
     signed(np.full((200, 200), 1.0), "large")
     assert "1" in written
     assert not any("or more" in text for text in written)
