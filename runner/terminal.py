@@ -27,6 +27,9 @@ LINES = 40
 SPARE = ("op", "memory", "stride")
 """Columns that a narrow terminal can do without, first to last; plan.json has them all."""
 
+FOLDED = 24
+"""Characters of a name, beyond which it may take several lines."""
+
 RATE = 8
 """How often lines at the bottom of the terminal are drawn anew, per second."""
 
@@ -74,23 +77,28 @@ class Terminal:
         rows: Sequence[Sequence[str]],
         numbers: int = 0,
         best: int | None = None,
-    ) -> None:
-        """A table of text under headings.
+    ) -> list[str]:
+        """A table of text under headings: names, a count, numbers, a remark.
 
         Where the terminal is too narrow, columns of numbers are left out, the last first but never
-        the only one, and other cells are folded.
+        the only one, and then names likewise; long names are folded.
 
         Args:
             headings: one per column.
             rows: as many cells each.
             numbers: how many columns, before the last one, hold numbers.
             best: the row that is marked, if any.
+
+        Returns:
+            The headings of the columns that were left out.
         """
         last = len(headings) - 1
         used = list(range(len(headings)))
         widths = [max(len(row[i]) for row in [headings, *rows]) for i in used]
-        for i in range(last - 1, last - numbers, -1):
-            if sum(widths[j] + 2 for j in used) > self.console.width + 2:
+        room = [w if last - numbers <= i < last else min(w, FOLDED) for i, w in enumerate(widths)]
+        spare = [*range(last - 1, last - numbers, -1), *range(last - numbers - 2, 0, -1)]
+        for i in spare:
+            if sum(room[j] + 2 for j in used) > self.console.width + 2:
                 used.remove(i)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for i in used:
@@ -99,6 +107,7 @@ class Terminal:
             style = "bold green" if place == best else None
             table.add_row(*(Text(row[i]) for i in used), style=style)
         self._table(table)
+        return [heading for i, heading in enumerate(headings) if i not in used]
 
     def troubles(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
         """What went wrong with jobs: state, which jobs, their values; the reason below each."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -110,7 +111,11 @@ def collect(directory: Path, manifest: Mapping[str, Any]) -> list[Record]:
         for job in _mappings(manifest.get("skipped"))
     ]
     found = [*records.values(), *skipped]
-    return sorted(found, key=lambda record: _natural(record.directory, record.number))
+    numbers = [record.number for record in found]
+    if not manifest and len(set(numbers)) < len(numbers):
+        # Runs of several sweeps: their numbers tell nothing.
+        found = [replace(record, number=None) for record in found]
+    return sorted(found, key=_natural)
 
 
 def _runs(directory: Path) -> Iterator[Path]:
@@ -233,9 +238,11 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False, "null": None}.get(text.lower(), text)
 
 
-def _natural(folder: str, number: int | None) -> tuple[Any, ...]:
-    """By number, then by name; what has no number is last."""
-    return (number is None, number or 0, folder)
+def _natural(record: Record) -> tuple[bool, int, list[str | int]]:
+    """By number, and those without one by name, in which 2 is before 10."""
+    parts: list[str | int] = list(re.split(r"(\d+)", record.directory))
+    parts[1::2] = map(int, parts[1::2])
+    return record.number is None, record.number or 0, parts
 
 
 def _integer(value: Any) -> int | None:

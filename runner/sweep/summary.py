@@ -75,7 +75,9 @@ def show(summary: Summary, terminal: Terminal) -> None:
     terminal.line()
     terminal.line(summary.tally, "bold")
     terminal.line()
-    terminal.columns(table.headings, table.rows, table.numbers, table.best)
+    hidden = terminal.columns(table.headings, table.rows, table.numbers, table.best)
+    if missing := [name for name in hidden if name in summary.names.values()]:
+        terminal.line(f"Also varied, but there is no room here: {', '.join(missing)}", "dim")
     if table.more:
         terminal.line(_more(table.more, ranked=summary.objective is not None), "dim")
     if line := overall(summary, METRICS):

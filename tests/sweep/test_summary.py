@@ -344,6 +344,12 @@ class TestDamage:
         found = summarize(tmp_path)
         assert [record.directory for record in found.records] == ["1", "deep/er/2", "deep/er/10"]
 
+    def test_runs_of_several_sweeps_go_by_their_directories(self, tmp_path: Path) -> None:
+        for folder in ("a/10", "a/9", "b/10"):
+            job(tmp_path, int(folder[2:]), {LR: 1}, folder=folder)
+        found = summarize(tmp_path)
+        assert [record.name for record in found.records] == ["a/9", "a/10", "b/10"]
+
     def test_skipped_jobs(self, tmp_path: Path) -> None:
         bad = {"number": 1, "overrides": [f"{LR}=-1"], "problems": ["lr: expected > 0, got -1."]}
         manifest(tmp_path, [{LR: 0.1}], SMALL, [bad])
@@ -463,6 +469,16 @@ class TestTerminal:
         assert heads == ["lr   job  a_rather_long_metric_0  a_rather_long_metric_1"]
         assert "a_rather_long_metric_4" in "".join(screen(found, terminal=False))
         assert max(map(len, screen(found, 30))) <= 30 + 10  # the first one always stays
+
+    def test_more_parameters_than_fit(self, tmp_path: Path) -> None:
+        for i in range(3):
+            job(tmp_path, i, {f"data.parameter_{k}": i + k for k in range(9)}, {"loss": i})
+        lines = screen(summarize(tmp_path))
+        # Five names of 11 letters, a number, a metric and the gaps between take 5·13 + 5 + 4 = 74.
+        assert lines[3].split() == [*(f"parameter_{k}" for k in range(5)), "job", "loss"]
+        hidden = "parameter_5, parameter_6, parameter_7, parameter_8"
+        assert " ".join(lines[7:9]) == f"Also varied, but there is no room here: {hidden}"
+        assert max(map(len, lines[:9])) <= 80  # a command stays whole
 
     def test_what_was_expected_comes_before_what_was_not(self, tmp_path: Path) -> None:
         outcome = {"metric": "c", "expected": "≤ 9", "measured": 2, "holds": True, "failure": None}
