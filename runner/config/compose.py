@@ -302,6 +302,7 @@ class Composer:
             config = self._load([text for text, key in keys.items() if self.options(key)])
             there = OmegaConf.select(config, ".".join(parents)) if parents else config
             siblings = [str(k) for k in there] if isinstance(there, DictConfig) else []
+            siblings = [name for name in siblings if not name.startswith("_")]
         return Problem(
             key,
             one_of(siblings) if siblings else "a key that is there",
@@ -340,14 +341,17 @@ class Composer:
         return jobs if grid else jobs[:1]
 
     def options(self, group: str) -> list[str]:
-        """Every config of a group, those of nested folders with their path."""
+        """Every config of a group, those of nested folders with their path.
+
+        One whose name begins with ``_`` is for other configs, and isn't told.
+        """
         if not group:
             return []
         loader = self.hydra.config_loader
         names = loader.get_group_options(group, ObjectType.CONFIG)
         for inner in loader.get_group_options(group, ObjectType.GROUP):
             names += [f"{inner}/{name}" for name in self.options(f"{group}/{inner}")]
-        return sorted(names)
+        return sorted(name for name in names if not name.startswith("_"))
 
 
 def _unreadable(text: str) -> Problem:

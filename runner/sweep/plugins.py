@@ -19,11 +19,8 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.sweep.engines.joblib import JoblibLauncher
+from runner.sweep.engines import PLUGINS
 from runner.sweep.engines.launcher import PACKAGE
-from runner.sweep.engines.optuna import OptunaSweeper
-from runner.sweep.engines.ray import RayLauncher
-from runner.sweep.engines.submitit import LocalLauncher, SlurmLauncher
 
 if TYPE_CHECKING:
     from runner.sweep.conductor import Conductor
@@ -66,17 +63,18 @@ class Sweeper(HydraSweeper):
         """Run what the conductor has checked before: the combinations of these same arguments."""
         if isinstance(self.launcher, Launcher):
             return self.conductor.run_all(self.launcher.callbacks)
+        assert self.launcher is not None
         return self.launcher.launch(self.conductor.remaining(), initial_job_idx=0)
 
 
 def register() -> None:
     """Make the plugins known to Hydra, under the name that their configs give."""
     try:
-        import hydra_plugins
+        import hydra_plugins  # type: ignore[import-not-found]  # it is, if another plugin is
     except ImportError:  # no other plugin is installed
         hydra_plugins = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
         hydra_plugins.__path__ = []
-    hydra_plugins.runner = sys.modules[PACKAGE] = sys.modules[__name__]
-    launchers = (Launcher, JoblibLauncher, RayLauncher, LocalLauncher, SlurmLauncher)
-    for plugin in (*launchers, Sweeper, OptunaSweeper):
+    module = hydra_plugins.runner = sys.modules[PACKAGE] = ModuleType(PACKAGE)
+    for plugin in (Launcher, Sweeper, *PLUGINS):
+        setattr(module, plugin.__name__, plugin)
         Plugins.instance().register(plugin)

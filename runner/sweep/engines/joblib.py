@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from runner.config.spec import Count, Spec
 from runner.sweep.engines.launcher import PACKAGE, EngineLauncher, Pool
-from runner.sweep.engines.process import GRACE, LOST, Call, Ended, perform, threads
+from runner.sweep.engines.process import GRACE, LOST, Call, Ended, deaf_children, perform, threads
 
 
 class JoblibPreset(Spec):
@@ -97,13 +97,14 @@ class _Worker:
 
         # What the user says in the environment goes before.
         environment = {k: v for k, v in threads(count).items() if k not in os.environ}
-        self._pool = ProcessPoolExecutor(max_workers=1, env=environment, initializer=_deaf)
+        self._pool = ProcessPoolExecutor(max_workers=1, env=environment)
         self._pid: Future[int] | None = None
 
     def submit(self, call: Call) -> Future[Ended]:
         """Do a call, which must be the only one."""
         if self._pid is None:
-            self._pid = self._pool.submit(os.getpid)
+            with deaf_children():
+                self._pid = self._pool.submit(os.getpid)
         future: Future[Ended] = self._pool.submit(perform, call)
         return future
 
@@ -116,11 +117,6 @@ class _Worker:
     def kill(self) -> None:
         """End the process at once."""
         self._pool.shutdown(wait=True, kill_workers=True)
-
-
-def _deaf() -> None:
-    """Ctrl-C reaches every process of the terminal; whose workers these are decides for them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _exit(error: BrokenExecutor) -> str:

@@ -8,7 +8,7 @@ one of our own for each, on what the engines themselves offer today.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from typing import Any, ClassVar, Self
@@ -20,7 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from runner.config.errors import ConfigError, problem
-from runner.config.spec import Spec, check
+from runner.config.spec import Spec, SpecT, check
 from runner.sweep.engines.process import COMPLETED, LOST, Call, Ended, Place, threads
 
 PACKAGE = "hydra_plugins.runner"
@@ -81,7 +81,7 @@ class EngineLauncher(Launcher, ABC):
         self._kept = False
 
     @classmethod
-    def check(cls, values: Any) -> Any:
+    def check(cls, values: Mapping[str, Any]) -> Any:
         """Validate what YAML and overrides say.
 
         Raises:
@@ -190,17 +190,29 @@ def _returned(ended: Ended | None) -> JobReturn:
     return done
 
 
-def checked(preset: type[Spec], package: str, extra: str, path: str, values: Any) -> Any:
+def checked(
+    preset: type[SpecT], package: str, extra: str, path: str, values: Mapping[str, Any]
+) -> SpecT:
     """The validated settings of an engine.
+
+    Args:
+        preset: the settings that there are.
+        package: that must be installed.
+        extra: of this project, that installs it.
+        path: of the config, where the settings stand.
+        values: the settings.
 
     Raises:
         ConfigError: they are wrong, or the engine isn't installed.
     """
-    if find_spec(package) is None:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:  # a folder of that name isn't the package
         hint = f"Install it: pip install 'runner[{extra}]'."
         raise problem(path, f"the package {package}", "a Python without it", hint)
     raw = {
-        key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in values.items()
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in values.items()
+        if key != "_target_"
     }
     settings, problems = check(preset, raw, path)
     if settings is None:

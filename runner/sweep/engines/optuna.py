@@ -64,6 +64,37 @@ class OptunaSweeper(Sweeper):
     def __init__(self, **values: Any) -> None:
         self._values = values
 
+    @staticmethod
+    def check(values: Mapping[str, Any]) -> OptunaPreset:
+        """Validate what YAML and overrides say.
+
+        Raises:
+            ConfigError: a setting is wrong, or Optuna isn't installed.
+        """
+        return checked(OptunaPreset, "optuna", "optuna", "hydra.sweeper", values)
+
+    @staticmethod
+    def check_search(config: DictConfig, overrides: Sequence[str]) -> Objective:
+        """The metric to search by.
+
+        Args:
+            config: of any of the jobs.
+            overrides: of the sweep.
+
+        Raises:
+            ConfigError: the job is wrong, has no metric, or there is nothing to search.
+        """
+        if not any(distribution(text) for text in overrides):
+            hint = "Give one: task.optimizer.lr=interval(0.001,0.1)."
+            raise problem("hydra/sweeper", "values to search among", "none", hint)
+        job = Job.parse(plain(config))
+        objective = job.objective()
+        if objective is None:
+            found = f"nothing, and task {job.task.kind} has none of its own"
+            hint = "Give one: sweep.objective={metric: loss, goal: min}."
+            raise problem("sweep.objective", "a metric to search by", found, hint)
+        return objective
+
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
@@ -72,7 +103,7 @@ class OptunaSweeper(Sweeper):
         Raises:
             ConfigError: a setting is wrong, or Optuna isn't installed.
         """
-        self.settings = checked(OptunaPreset, "optuna", "optuna", "hydra.sweeper", self._values)
+        self.settings = self.check(self._values)
         self._config, self._loader = config, hydra_context.config_loader
         self._directory = Path(str(config.hydra.sweep.dir))
         self._launcher = Plugins.instance().instantiate_launcher(
@@ -87,14 +118,13 @@ class OptunaSweeper(Sweeper):
         """
         found = {text: distribution(text) for text in arguments}
         space = {_key(text): one for text, one in found.items() if one is not None}
-        if not space:
-            hint = "Give one: task.optimizer.lr=interval(0.001,0.1)."
-            raise problem("hydra/sweeper", "values to search among", "none", hint)
 
         def words(values: Mapping[str, Any]) -> Words:
             return tuple(f"{k}={values[k]}" if (k := _key(t)) in space else t for t in arguments)
 
-        objective = self._objective(words({key: _first(one) for key, one in space.items()}))
+        first = words({key: _first(one) for key, one in space.items()})
+        config = self._loader.load_sweep_config(self._config, list(first))
+        objective = self.check_search(config, arguments)
         study = self._study(objective)
         trials = Trials(self._directory, objective)
         keep = self._launcher if isinstance(self._launcher, EngineLauncher) else nullcontext()
@@ -125,16 +155,6 @@ class OptunaSweeper(Sweeper):
             sampler = optuna.samplers.TPESampler(seed=self.settings.seed, constant_liar=several)
         goal = "minimize" if objective.goal == "min" else "maximize"
         return optuna.create_study(sampler=sampler, direction=goal)
-
-    def _objective(self, words: Words) -> Objective:
-        config = self._loader.load_sweep_config(self._config, list(words))
-        job = Job.parse(plain(config))
-        objective = job.objective()
-        if objective is None:
-            found = f"nothing, and task {job.task.kind} has none of its own"
-            hint = "Give one: sweep.objective={metric: loss, goal: min}."
-            raise problem("sweep.objective", "a metric to search by", found, hint)
-        return objective
 
 
 class Trials:
@@ -188,7 +208,7 @@ class Trials:
 def distribution(text: str) -> BaseDistribution | None:
     """What an override says can be searched; None where it says one value.
 
-    ``interval(0.1,1)`` is any number in between, a whole one between whole ones;
+    ``interval(0.1,1)`` is any number in between, ``int(interval(1,9))`` a whole one;
     ``tag(log,interval(…))`` has each order of magnitude as often; ``range(3,8,2)`` is 3, 5 or 7;
     ``a,b`` is one of these, without an order.
 
@@ -207,13 +227,15 @@ def distribution(text: str) -> BaseDistribution | None:
             return FloatDistribution(float(low or 0), float(high or 0), log=log)
         if isinstance(value, RangeSweep) and not value.shuffle:
             numbers = sorted(value.range())
+            if not numbers:
+                raise ValueError("It has none")
             step = abs(value.step)
             if all(isinstance(number, int) for number in numbers):
                 return IntDistribution(numbers[0], numbers[-1], step=step)
             return FloatDistribution(numbers[0], numbers[-1], step=step)
         if override.is_sweep_override():
             return CategoricalDistribution(list(override.sweep_string_iterator()))
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         key, _, written = text.partition("=")
         hint = f"{first_line(error)}."
         raise problem(key, "values that can be searched", f"'{written}'", hint) from None

@@ -84,6 +84,19 @@ class Ended:
     reason: str = ""
 
 
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started here don't hear Ctrl-C, which reaches all of a terminal.
+
+    Whoever started them hears it, and tells them by SIGTERM.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def threads(count: int) -> dict[str, str]:
     """Environment variables that give a process's libraries so many threads."""
     return dict.fromkeys(LIBRARIES, str(count))
@@ -155,9 +168,9 @@ def _end_with(pid: int) -> None:
             time.sleep(1)
     else:
         select.select([ended], [], [])
+    # The system's own alarm ends the process even while Python is busy ending itself.
+    signal.setitimer(signal.ITIMER_REAL, GRACE)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _exists(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -53,7 +54,9 @@ class _Cluster(Pool):
         import ray
 
         joins = "address" in settings.init
+        ends = signal.getsignal(signal.SIGTERM)
         ray.init(**(QUIET if joins else QUIET | LOCAL) | settings.init)
+        signal.signal(signal.SIGTERM, ends)  # Ray's own handler aborts
         options = {"num_cpus": 1, "max_retries": 0} | settings.remote
         self._limit, self._cpus = settings.n_jobs, float(options["num_cpus"])
         self.threads = max(int(self._cpus), 1)

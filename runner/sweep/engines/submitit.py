@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from pydantic import Field as Limited
@@ -12,7 +15,7 @@ from pydantic import Field as Limited
 from runner.config.errors import problem
 from runner.config.spec import Count, Spec
 from runner.sweep.engines.launcher import PACKAGE, UNLIMITED, EngineLauncher, Pool
-from runner.sweep.engines.process import GRACE, LOST, Call, Ended, perform
+from runner.sweep.engines.process import GRACE, LOST, Call, Ended, deaf_children, perform
 
 LOGS = ".submitit/%j"
 """Where submitit writes what it sends to a job, what comes back, and what is printed there."""
@@ -92,7 +95,7 @@ class SlurmLauncher(EngineLauncher):
     preset: ClassVar[type[Spec]] = SlurmPreset
 
     @classmethod
-    def check(cls, values: Any) -> Any:
+    def check(cls, values: Mapping[str, Any]) -> Any:
         """As for the others, and Slurm must be there."""
         settings = super().check(values)
         if missing := [name for name in ("sbatch", "srun") if shutil.which(name) is None]:
@@ -139,7 +142,8 @@ class _Jobs(Pool):
     def submit(self, calls: Sequence[Call]) -> None:
         for i in range(0, len(calls), ARRAY):
             part = calls[i : i + ARRAY]
-            jobs = self._executor.map_array(perform, part)
+            with deaf_children():
+                jobs = self._executor.map_array(perform, part)
             self._running |= zip(jobs, part, strict=True)
 
     def wait(self) -> list[Ended]:
@@ -164,7 +168,8 @@ class _Jobs(Pool):
 
     def close(self) -> None:
         for job in self._running:
-            job.cancel(check=False)
+            with suppress(ProcessLookupError):
+                os.kill(int(job.job_id), signal.SIGTERM)
         end = time.monotonic() + 2 * GRACE
         while time.monotonic() < end and not all(job.done() for job in self._running):
             time.sleep(self.pause)
