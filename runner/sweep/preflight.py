@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil, inf, prod
 from pathlib import PurePath
 
@@ -26,7 +26,13 @@ from runner.tracking.columns import Columns
 MOST = 100_000
 """Jobs of a sweep; the names alone of more than that are a burden to any file system."""
 
+ALIKE = 200
+"""Wrong jobs, one after the other and nothing else, that have nothing new to say."""
+
 SUBDIR = "hydra.sweep.subdir"
+
+VALUES = 4
+"""Wrong values of one key that are told one by one."""
 
 LONGEST = 255
 """Bytes of a directory's name."""
@@ -62,6 +68,7 @@ class Checks:
         mended: keys that YAML doesn't spell out, which Hydra wants a ``++`` for.
         tasks: kinds of the jobs' tasks, as an ordered set.
         first: the first valid job and its config.
+        skip: whether wrong jobs are skipped.
         told: what the jobs say of the sweep, with the first number that does; it must be one.
         experiments: whether a job is an experiment.
     """
@@ -72,6 +79,7 @@ class Checks:
     mended: set[str] = field(default_factory=set)
     tasks: dict[str, None] = field(default_factory=dict)
     first: tuple[Job, Composed] | None = None
+    skip: bool = False
     told: dict[Sweep, int] = field(default_factory=dict)
     experiments: bool = False
 
@@ -94,7 +102,8 @@ def check_count(overrides: Sequence[str]) -> None:
         if override.is_sweep_override():
             counts[text.partition("=")[0]] = _count(override.value(), text)
     if prod(counts.values()) > MOST:
-        many = " × ".join(f"{key} {count:,}" for key, count in counts.items() if count > 1)
+        told = {key: f"{n:,}" if n < 1e12 else "countless" for key, n in counts.items() if n > 1}
+        many = " × ".join(f"{key} {count}" for key, count in told.items())
         raise problem("sweep", f"at most {MOST:,} jobs", many, "Split it into several.")
 
 
@@ -121,30 +130,56 @@ def preflight(composer: SweepComposer, jobs: Sequence[Sequence[str]], advance: A
             job's problems, one that several jobs share told once; or there is no valid one; or
             jobs say different things of the sweep.
     """
-    checks = Checks()
-    found: dict[Problem, list[int]] = {}
+    checks, found, alike = Checks(), _Found(), 0
     for number, words in enumerate(jobs):
         try:
             _check(checks, composer, number, words)
         except ConfigError as error:
             checks.bad.append(Skipped(number, tuple(words), tuple(map(str, error.problems))))
-            for one in error.problems:
-                found.setdefault(one, []).append(number)
+            alike = 0 if found.add(error.problems, number) else alike + 1
         advance("")
+        if alike == ALIKE and not (checks.good or checks.skip):
+            break  # it may be said now, not only after thousands more
     problems = _differences(checks.told)
-    skip = checks.first is not None and checks.first[0].sweep.on_invalid == "skip"
-    if not skip:
-        problems += [
-            one if len(numbers) == len(jobs) else replace(one, path=_where(one, numbers))
-            for one, numbers in found.items()
-        ]
+    if not (checks.skip and checks.good):
+        problems += found.problems(len(checks.good) + len(checks.bad))
     if problems:
-        raise ConfigError(*problems)
+        refusal, left = ConfigError(*problems), len(jobs) - len(checks.good) - len(checks.bad)
+        raise refusal.noting(f"The other {left:,} jobs were not checked.") if left else refusal
     return checks
+
+
+class _Found:
+    """The problems of many jobs."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+
+    def add(self, problems: Sequence[Problem], number: int) -> bool:
+        """Note those of one job; whether there was something new."""
+        before = len(self._jobs)
+        for one in problems:
+            found = self._jobs.setdefault((one.path, one.expected, one.hint), {})
+            found.setdefault(one.got, []).append(number)
+        return len(self._jobs) > before
+
+    def problems(self, count: int) -> list[Problem]:
+        """Each once, with the numbers of its jobs if it isn't that of all `count`."""
+        told = []
+        for (path, expected, hint), found in self._jobs.items():
+            if len(found) > VALUES:
+                some = ", ".join(list(found)[:VALUES])
+                numbers = sorted({number for jobs in found.values() for number in jobs})
+                found = {f"{some} and {len(found) - VALUES:,} other values": numbers}
+            for got, numbers in found.items():
+                place = path if len(numbers) == count else f"{_numbers(numbers)}: {path}"
+                told.append(Problem(place, expected, got, hint))
+        return told
 
 
 def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence[str]) -> None:
     composed = composer.compose(words, number=number)
+    checks.skip |= OmegaConf.select(composed.config, "sweep.on_invalid") == "skip"
     job, raw = valid(composed)
     plan = job.plan()
     config = composed.config
@@ -193,6 +228,6 @@ def _differences(told: dict[Sweep, int]) -> list[Problem]:
     return list(found.values())
 
 
-def _where(found: Problem, numbers: Sequence[int]) -> str:
+def _numbers(numbers: Sequence[int]) -> str:
     more = f" and {len(numbers) - 5:,} more" if len(numbers) > 5 else ""
-    return f"job {', '.join(f'#{n}' for n in numbers[:5])}{more}: {found.path}"
+    return f"job {', '.join(f'#{n}' for n in numbers[:5])}{more}"

@@ -14,14 +14,15 @@ from pathlib import Path
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from runner import report
 from runner.config.compose import CONFIG_NAME, Composer
-from runner.config.errors import ConfigError, SweepFailed, problem
+from runner.config.errors import ConfigError, SweepFailed, first_line, problem
 from runner.config.globs import without_globs
 from runner.launch import command_line
+from runner.sweep import engines, plugins
 from runner.sweep import manifest as manifests
-from runner.sweep import plugins
 from runner.sweep.composition import SweepComposer
 from runner.sweep.conductor import Conductor, Stopped, hydra_words, quoted
 from runner.sweep.manifest import Manifest, Planned, SweepDirectory
@@ -87,10 +88,12 @@ def sweep(
         words = without_globs(words, composer.options)
         check_count(words)
         jobs = composer.jobs_of_sweep(words)
+        engines.check(jobs_composer.compose(jobs[0]).config, words)
         with terminal.progress(len(jobs), "checking") as advance:
             checks = preflight(jobs_composer, jobs, advance)
         assert checks.first is not None
-        if resumed := resumed or checks.first[0].sweep.resume:
+        resumed = checks.first[0].sweep.resume if resumed is None else resumed
+        if resumed is not None:
             _recorded(resumed)
         wanted = resumed or _wanted(jobs_composer, checks, where)
         named = bool(resumed) or any("${now" not in word for word in where if _key(word) == DIR)
@@ -280,7 +283,10 @@ def _wanted(composer: SweepComposer, checks: Checks, where: Sequence[str]) -> st
         with read_write(config.hydra):
             config.hydra.runtime.choices.task = "experiments"
     HydraConfig.instance().set_config(config)  # what ${hydra:…} refers to
-    return str(config.hydra.sweep.dir)
+    try:
+        return str(config.hydra.sweep.dir)
+    except OmegaConfBaseException as error:
+        raise problem(DIR, "a directory's name", first_line(error)) from None
 
 
 def _resumed(where: Sequence[str]) -> str | None:

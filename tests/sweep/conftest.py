@@ -1,0 +1,23 @@
+"""A task for sweeps whose jobs can be made to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from faulty import SOURCE, Faulty
+
+
+@pytest.fixture
+def faulty(workplace: Path) -> Faulty:
+    """The task ``faulty``, for processes that are started by it; the workplace is current."""
+    return Faulty(workplace / "faulty")
+
+
+@pytest.fixture
+def here(faulty: Faulty, entry: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Faulty:
+    """The same, and the task is in the menu of this process too."""
+    entry("runner.tasks", "faulty", SOURCE)
+    monkeypatch.delenv("FAULT", raising=False)
+    return faulty
