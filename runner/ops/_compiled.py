@@ -6,14 +6,19 @@ them side by side: as many as torch may use, from any thread, after a fork too.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from types import FunctionType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -107,28 +112,47 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.from_numpy(np.empty(shape, array(like.new_empty(0)).dtype))
 
 
+PARTS = 4
+"""Parts for each thread, at most."""
+
+LEAST = 200.0
+"""Microseconds that a part takes at the least, roughly; a thread wakes within some tens."""
+
+
 def share(work: Callable[[int, int], Any], count: int, cost: float = float("inf")) -> None:
     """Call ``work(start, stop)`` for parts of ``range(count)``, on the threads that torch may use.
+
+    Whoever is free takes the next part, so that a thread which wakes late, or is held up by
+    something else on the machine, holds nobody up for longer than its part takes.
 
     Args:
         work: computes a part and releases Python's lock; parts must not write to the same place.
         count: how many pieces there are.
-        cost: of all pieces together, in microseconds on one core, roughly. Below some tens of
+        cost: of all pieces together, in microseconds on one core, roughly. Below some hundreds of
             them, waking a thread takes longer than it saves.
     """
-    parts = min(torch.get_num_threads(), count, max(int(cost / 50), 1) if cost < 1e9 else count)
-    if parts <= 1:
+    parts = int(min(count, PARTS * torch.get_num_threads(), cost / LEAST))
+    threads = min(torch.get_num_threads(), parts)
+    if threads <= 1:
         if count:
             work(0, count)
         return
     bounds = [count * i // parts for i in range(parts + 1)]
-    pool = _pool(parts - 1)
-    others = [pool.submit(work, *bounds[i : i + 2]) for i in range(1, parts)]
+    left = iter(list(pairwise(bounds)))  # of a list: threads may take from it at the same time
+
+    def take() -> None:
+        for start, stop in left:
+            work(start, stop)
+
+    pool = _pool(threads - 1)
+    _keep_off(pool)
+    others = [pool.submit(take) for _ in range(threads - 1)]
     try:
-        work(bounds[0], bounds[1])
+        take()
     finally:
         for other in others:
-            other.result()
+            if not other.cancel():  # it has begun
+                other.result()
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -140,3 +164,30 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     if found is None or found._max_workers < threads:
         found = _pools[os.getpid()] = ThreadPoolExecutor(threads, "runner")
     return found
+
+
+def _keep_off(pool: ThreadPoolExecutor) -> None:
+    """Let a pool's threads run anywhere but where the caller does; on Linux.
+
+    Torch's own threads go on spinning for milliseconds after they were needed. Where that leaves no
+    processor idle, Linux wakes a thread on its waker's, and the two take turns on one.
+    """
+    if _where is None:
+        return
+    here = _where()
+    for thread in tuple(pool._threads):
+        if _kept_off.get(thread) != here and thread.native_id:
+            elsewhere = os.sched_getaffinity(0) - {here}
+            if elsewhere:
+                with suppress(OSError):
+                    os.sched_setaffinity(thread.native_id, elsewhere)
+            _kept_off[thread] = here
+
+
+_where: Callable[[], int] | None = None
+"""On which processor the caller runs."""
+if sys.platform == "linux":
+    _where = getattr(ctypes.PyDLL(None), "sched_getcpu", None)
+
+_kept_off: WeakKeyDictionary[Thread, int] = WeakKeyDictionary()
+"""Where each thread doesn't run."""

@@ -6,6 +6,7 @@ gradient of those around the output's.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,8 +75,9 @@ def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
     numbers = c_out * ins * geometry.kernel[0] * geometry.kernel[1]
     parts = max(1, min(n * -(-oh // rows), PARTS, MOST_SUMS // numbers))
     pieces = max(1, min(c_out // geometry.groups, PIECES // (parts * geometry.groups)))
-    sums = torch.zeros(parts, c_out, ins, *geometry.kernel, dtype=torch.float64)
-    tensors = (array(grad), array(x), array(sums))
+    # NumPy's, here and for their sum: torch's threads would go on spinning beside these.
+    sums = np.zeros((parts, c_out, ins, *geometry.kernel))
+    tensors = (array(grad), array(x), sums)
     compute = kernels.weight_gradient(bands.unrolled(ins, geometry))
     window = _window(geometry, rows, any(geometry.padding))
     share(
@@ -83,7 +85,7 @@ def weight_gradient(grad: Tensor, x: Tensor, geometry: ConvGeometry) -> Tensor:
         parts * geometry.groups * pieces,
         _cost(grad, ins, geometry),
     )
-    return sums.sum(dim=0).to(grad.dtype)
+    return torch.from_numpy(sums.sum(axis=0)).to(grad.dtype)
 
 
 def _cost(y: Tensor, ins: int, geometry: ConvGeometry) -> float:
