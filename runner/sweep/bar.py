@@ -140,7 +140,9 @@ class Bar:
         room = width - len(head) - 4 - LEFT
         if room < 10:
             room, left = max(width - len(head) - 2, 1), ""
-        found = [[(f"{head}  ", ""), *self._cells(min(room, WIDEST)), (f"  {left}", "")]]
+        found = [[(f"{head}  ", ""), *self._cells(min(room, WIDEST))]]
+        if left:
+            found[0].append((f"  {left}", ""))
         if set(self._counts) - {COMPLETED}:
             found.append([(self._tally(), "")])
         running = list(self.running.values()) or self._last

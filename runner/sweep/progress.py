@@ -6,25 +6,21 @@ from the numbers that are kept here.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from time import monotonic
-from typing import Any
 
 from runner.expect import compact
 from runner.sweep.bar import Bar, Steps
 from runner.sweep.manifest import Manifest, Planned
 from runner.sweep.records import COMPLETED, FAILED, Record, read_job
 from runner.sweep.varied import short_names
+from runner.sweep.watch import Watch
 from runner.tasks import Advance
 from runner.tasks import Progress as Bars
 from runner.terminal import Terminal
-from runner.tracking.directory import STATUS
 
 FEW, LINES, PIPED = 10, 40, 200
 """Jobs of a sweep whose metrics are shown; of which each has a line in a terminal, or piped."""
@@ -35,9 +31,6 @@ TROUBLES = 20
 PARTS, SECONDS = 20, 30
 """A piped sweep without a line for each job has one for a twentieth of them, or half a minute."""
 
-EVERY = 0.5
-"""Seconds between two looks at the directories of jobs that run in other processes."""
-
 WORDS = {COMPLETED: ("done", ""), FAILED: ("FAILED", "bold red")}
 """What states are called in a job's line, and their styles, where they aren't called by name."""
 
@@ -45,7 +38,7 @@ EXPERIMENT = "experiment"
 
 
 class Progress:
-    """Tells which jobs run and how the others went; used in a ``with`` statement."""
+    """Tells which jobs run and how the others went."""
 
     def __init__(
         self, terminal: Terminal, root: Path, manifest: Manifest, missing: Sequence[Planned]
@@ -103,64 +96,9 @@ class Progress:
         if not self._terminal.console.is_terminal:
             self._tell(total)
 
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Follow jobs that run in other processes, by what their directories say."""
-        stop, seen = Event(), dict(self._changes(set()))
-        ended: set[str] = set()
-
-        def look() -> None:
-            for folder, changed in self._changes(ended):
-                if seen.get(folder) != changed:
-                    seen[folder] = changed
-                    if self._look(folder, begun):
-                        ended.add(folder)
-
-        def follow() -> None:
-            while not stop.wait(EVERY):
-                look()
-
-        begun: set[str] = set()
-        thread = Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-            look()
-            for folder in sorted(begun - ended):  # they were killed: nothing runs any more
-                self.end(self._planned(folder, {}), self._root / folder)
-
-    def _changes(self, ended: set[str]) -> Iterator[tuple[str, int]]:
-        """Directories of jobs that haven't ended, and when their states were written last."""
-        folders = self._jobs or [one.name for one in os.scandir(self._root) if one.is_dir()]
-        for folder in folders:
-            if folder not in ended:
-                try:
-                    yield folder, (self._root / folder / STATUS).stat().st_mtime_ns
-                except OSError:
-                    continue  # it hasn't begun
-
-    def _look(self, folder: str, begun: set[str]) -> bool:
-        """Tell what is new of a job; whether it has ended."""
-        try:
-            status = json.loads((self._root / folder / STATUS).read_text())
-        except (OSError, ValueError):
-            return False
-        job = self._planned(folder, status)
-        if folder not in begun:
-            begun.add(folder)
-            self.begin(job)
-        # Who looks whether the lock is free can keep a job from taking it.
-        if status.get("state") == "RUNNING":
-            return False
-        self.end(job, self._root / folder)
-        return True
-
-    def _planned(self, folder: str, status: dict[str, Any]) -> Planned:
-        words = tuple(map(str, status.get("overrides", ())))
-        return self._jobs.get(folder) or Planned(status.get("job", 0), "", words, folder)
+    def watch(self) -> Watch:
+        """Follow jobs that run in other processes, within a ``with`` statement."""
+        return Watch(self, self._root, list(self._jobs.values()))
 
     @contextmanager
     def _open(self, folder: str, total: int, label: str, done: int = 0, /) -> Iterator[Advance]:
@@ -173,18 +111,16 @@ class Progress:
         word, style = WORDS.get(record.state, (record.state, "bold red"))
         if record.state == COMPLETED and record.expected:
             word, style = "holds", "green"
-        below = []
         # An experiment's numbers are in the report; of other sweeps they are the point.
-        if total <= FEW and EXPERIMENT not in record.values:
-            below += [("  ".join(f"{k} {compact(v)}" for k, v in record.metrics.items()), "")]
-        below += [(reason, "red") for reason in [record.reason]]
+        told = record.metrics if total <= FEW and EXPERIMENT not in record.values else {}
+        metrics = "  ".join(f"{name} {compact(number)}" for name, number in told.items())
         self._terminal.job(
             f"#{job.number}",
             self._label(job),
             word,
             record.seconds or 0.0,
             style,
-            [piece for piece in below if piece[0]],
+            [piece for piece in ((metrics, ""), (record.reason, "red")) if piece[0]],
         )
 
     def _tell(self, total: int) -> None:
