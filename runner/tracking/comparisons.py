@@ -81,6 +81,9 @@ def band(
     x = [point.x for point in points]
     means = np.array([point.mean for point in points])
     spread = np.array([point.deviation for point in points])
+    found = [n for point in points for n in (point.mean, *point.values) if np.isfinite(n)]
+    # What is below zero has no place on a logarithmic scale: the band ends at its foot.
+    foot = min(found) / 2 if wide(found) else -np.inf
     with chart((7.2, 4.2)) as (axes, picture):
         several = bool(np.isfinite(spread).any())
         marker = "o" if len(points) <= FEW else ""
@@ -90,14 +93,19 @@ def band(
         )  # fmt: skip
         if several:
             axes.fill_between(
-                x, means - spread, means + spread, color=BLUE, alpha=0.18, linewidth=0,
-                label="± standard deviation",
+                x, np.maximum(means - spread, foot), means + spread,
+                color=BLUE, alpha=0.18, linewidth=0, label="± standard deviation",
             )  # fmt: skip
         pairs = [(point.x, value) for point in points for value in point.values]
         if len(points) < len(pairs) <= MANY:
             _runs(axes, *zip(*pairs, strict=True))
         lay_out(axes, scale)
-        _upward(axes, points, metric)
+        if wide(found):
+            axes.set_yscale("log")
+            axes.set_ylim(foot, 2 * max(found))
+        axes.set_ylabel(metric)
+        axes.grid(color="#e0e0e0", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
         _failures(axes, [point.x for point in points if point.failed])
         if best is not None:
             star(axes, *best)
@@ -243,18 +251,6 @@ def lay_out(axes: Axes, scale: Scale) -> None:
         axes.set_xticks(scale.ticks, [f"{tick:g}" for tick in scale.ticks])
         axes.minorticks_off()
     axes.set_xlabel(scale.label)
-
-
-def _upward(axes: Axes, points: Sequence[Point], metric: str) -> None:
-    """The axis of values; logarithmic where they are of very different sizes."""
-    found = [n for point in points for n in (point.mean, *point.values)]
-    if wide(found):
-        axes.set_yscale("log", nonpositive="clip")
-        positive = [n for n in found if n > 0 and np.isfinite(n)]
-        axes.set_ylim(min(positive) / 2, max(positive) * 2)
-    axes.set_ylabel(metric)
-    axes.grid(color="#e0e0e0", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def wide(values: Sequence[float]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,11 @@ from PIL import Image
 
 from runner.tracking.charts import COLOURS, chart
 from runner.tracking.comparisons import FAILED, RED, Scale, lay_out, legend, star, wide
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colorbar import Colorbar
 
 NUMBERED = 12
 """Columns that are wide enough for numbers, at most."""
@@ -74,7 +79,7 @@ def heat_map(
         axes.set_yticks(rows_named, upward.names[:: every[1]], fontsize=8)
         title = f"{metric} (×: {FAILED})" if failed and numbered else metric
         axes.set(title=title, xlabel=across.label, ylabel=upward.label)
-        axes.figure.colorbar(shades, ax=axes, format="%.3g")
+        _bar(axes, shades, low, top)
     return picture[0]
 
 
@@ -118,6 +123,17 @@ def cloud(
         axes.grid(color="#e0e0e0", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.figure.colorbar(shades, ax=axes, format="%.3g", label=metric)
+        _bar(axes, shades, known[:, 2].min(), known[:, 2].max()).set_label(metric)
         legend(axes)
     return picture[0]
+
+
+def _bar(axes: Axes, shades: ScalarMappable, low: float, top: float) -> Colorbar:
+    """The bar that tells what the shades mean; few numbers where it is logarithmic."""
+    from matplotlib.colors import LogNorm
+
+    bar = axes.figure.colorbar(shades, ax=axes, format="%.3g")
+    if isinstance(shades.norm, LogNorm):
+        bar.set_ticks(np.geomspace(low, top, 5).tolist())
+        bar.minorticks_off()
+    return bar

@@ -654,3 +654,10 @@ def test_torch_is_never_imported_and_matplotlib_for_the_picture_alone(tmp_path: 
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.split() == ["False", "True", "False"], done.stderr
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    found = summarize(grid(tmp_path, LR, {0.01: [1], 0.02: [2]}))
+    (tmp_path / "summary.csv").mkdir()
+    with pytest.raises(ConfigError, match="summary: expected a directory that can be written"):
+        write(found, tmp_path)

@@ -53,6 +53,11 @@ class TestBand:
         broad = pale(band(points(1, 2, 3, deviation=0.6), LR, "error"))
         assert 1000 < narrow < broad / 2
 
+    def test_below_zero_on_a_logarithmic_scale(self) -> None:
+        # 100 ± 200 reaches below zero, where a logarithmic scale has no place.
+        picture = band(points(1, 2, 100, deviation=200), LR, "error")
+        assert pale(picture) > 1000
+
     def test_failures_and_the_best_are_marked(self) -> None:
         plain = band(points(3, 2, 3), LR, "error")
         assert pixels(plain, RED) == pixels(plain, GREEN) == 0
