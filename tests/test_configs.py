@@ -91,6 +91,7 @@ def test_file_composes_and_plans(path: Path, sources: dict[str, str]) -> None:
         # Not every operator can do the default stack: headers name one that it can.
         "ops": shlex.split(commands(lines_above(path))[0])[3:],
         "experiment": [f"experiment={option}"],
+        "hydra": [PLAIN, "stack=empty", "hydra/" + option.replace("/", "=")],
     }[group]
     found = plan(words, sources)
     assert all(n > 0 for n in found.output.dims)

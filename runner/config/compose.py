@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import yaml
 from hydra import version
@@ -25,6 +26,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import IntervalSweep
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -83,6 +85,10 @@ files of the same name, which say the settings.
 
 for (group, name), plugin in PLUGINS.items():
     ConfigStore.instance().store(name, {"_target_": f"hydra_plugins.runner.{plugin}"}, group)
+
+
+GRIDS = ("runner", "basic")
+"""Sweepers that run every combination of the listed values, which is known before the first."""
 
 
 class _Globals:
@@ -313,13 +319,15 @@ class Composer:
     def jobs_of_sweep(self, overrides: Sequence[str]) -> list[list[str]]:
         """The overrides of each job, in the order of Hydra's basic sweeper.
 
-        With another sweeper, which may choose values as it goes, the first job alone.
+        With a sweeper that chooses values as it goes, the job of all first values, and then one for
+        each other value, of a range or an interval for its end.
 
         Raises:
             ConfigError: an override that can't be read, that has no list of values, or a glob that
                 matches nothing.
         """
-        grid = not any(t.lstrip("+").startswith("hydra/sweeper=") for t in overrides)
+        pairs = [text.lstrip("+").partition("=") for text in overrides]
+        grid = all(value in GRIDS for key, _, value in pairs if key == "hydra/sweeper")
         choices = []
         for text in without_globs(overrides, self.options):
             try:
@@ -331,14 +339,20 @@ class Composer:
                 if grid:
                     hint = "hydra/sweeper=optuna searches among them all."
                     raise problem(key, "values that can be listed", f"'{written}'", hint)
-                values = [f"{key}={override.value().start}"]  # type: ignore[union-attr]  # an interval
+                interval = cast(IntervalSweep, override.value())
+                values = [f"{key}={end}" for end in (interval.start, interval.end)]
             elif override.is_sweep_override():
                 values = [f"{key}={value}" for value in override.sweep_string_iterator()]
                 if not values:
                     raise problem(key, "at least one value", f"'{written}'")
+                if override.is_range_sweep() and not grid:
+                    values = list(dict.fromkeys((values[0], values[-1])))
             choices.append(values)
-        jobs = [list(words) for words in product(*choices)]
-        return jobs if grid else jobs[:1]
+        if grid:
+            return [list(words) for words in product(*choices)]
+        first = [values[0] for values in choices]
+        others = [(i, value) for i, values in enumerate(choices) for value in values[1:]]
+        return [first, *([*first[:i], value, *first[i + 1 :]] for i, value in others)]
 
     def options(self, group: str) -> list[str]:
         """Every config of a group, those of nested folders with their path.
