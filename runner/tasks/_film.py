@@ -68,7 +68,8 @@ class Film:
 
     def sheet(self) -> Image:
         """At most eleven frames, then the target."""
-        panels = [self._kept.pop(i, None) or self._picture(i) for i in self._chosen()]
+        panels = [self._kept.get(i) or self._picture(i) for i in self._chosen()]
+        self._kept.clear()
         return pictures.sheet([*panels, kernel_picture(self.target, "target", self.scale)], 4)
 
     def _chosen(self) -> list[int]:

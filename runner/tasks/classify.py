@@ -29,7 +29,7 @@ from runner.tasks._classified import Classified, curves, draw_first_layer, liste
 from runner.tasks._optimizer import check_trainable
 from runner.tasks._outputs import to_numpy
 from runner.tasks._split import in_common, sizes, stratified
-from runner.tasks._together import alone, attempt, outcome, reasons
+from runner.tasks._together import alone, attempt, outcome, too_coarse, too_large
 from runner.tasks._training import Recipe, Training, predict, score
 from runner.tasks._training_together import fit_together
 
@@ -162,8 +162,8 @@ class Classify(Recipe, Task):
         return self._metrics(run, sets, training)
 
     def apart(self, plan: Plan, stack: Stack, ops: Ops, device: str) -> list[str]:
-        """Types of number that are too coarse."""
-        return reasons(plan)
+        """Numbers that are too coarse, and steps that are too large."""
+        return too_coarse(plan) or too_large(plan, device)
 
     @classmethod
     def run_together(

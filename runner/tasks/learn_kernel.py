@@ -26,7 +26,7 @@ from runner.tasks._optimizer import Diverged, Optimizer, check_trainable
 from runner.tasks._outputs import layer_outputs, numbers, to_numpy
 from runner.tasks._quadratic import stable_learning_rate
 from runner.tasks._target import Target, only_conv, squared_error
-from runner.tasks._together import Stacked, attempt, outcome, reasons
+from runner.tasks._together import Stacked, attempt, outcome, too_coarse, too_large
 from runner.tasks._updates import Updates
 
 if TYPE_CHECKING:
@@ -76,8 +76,11 @@ class LearnKernel(Task):
         self.target.check(plan, stack)
 
     def apart(self, plan: Plan, stack: Stack, ops: Ops, device: str) -> list[str]:
-        """Types of number that are too coarse."""
-        return reasons(plan)
+        """Numbers that are too coarse, and several layers that are too large.
+
+        One layer's kernels are laid on one image all at once, the faster the larger it is.
+        """
+        return too_coarse(plan) or ([] if only_conv(stack) else too_large(plan, device))
 
     def run(self, run: Run) -> dict[str, Any]:
         """Loss by step, the kernel as it forms, and how far it ends from the target."""

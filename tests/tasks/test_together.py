@@ -373,11 +373,17 @@ def test_models_of_every_make_are_stacked(layer: str) -> None:
     assert torch.equal(next(models[0].parameters()), weight[1])
 
 
-def test_types_without_digits_are_left_apart() -> None:
+def test_why_runs_are_left_apart() -> None:
     job = composed("task=learn_kernel", "dtype=bfloat16")
     assert "bfloat16" in job.task.apart(job.plan(), job.stack, job.ops, "cpu")[0]
     job = composed("task=learn_kernel")
     assert job.task.apart(job.plan(), job.stack, job.ops, "cpu") == []
+    # The plan of a batch of 32 takes 1.5 MiB.
+    digits = [composed("task=classify", f"task.batch_size={size}") for size in (32, 256)]
+    small, large = (job.task.apart(job.plan(), job.stack, job.ops, "cpu") for job in digits)
+    assert small == []
+    assert large[0].startswith("a step holds 10.9 MiB")
+    assert digits[1].task.apart(digits[1].plan(), digits[1].stack, digits[1].ops, "cuda") == []
     other = composed("task=edge")
     assert other.task.apart(other.plan(), other.stack, other.ops, "cpu")
     with pytest.raises(NotImplementedError, match="one run at a time"):
