@@ -3,8 +3,8 @@
 Hydra composes a config in two parts. First it merges the files that the chosen config groups name,
 which takes nearly all of the time; then it applies the values, and fills in its own ``hydra`` node.
 Here the result of the first part is remembered for every choice of groups, and each config starts
-from a copy of it. The second part is done for each config, with Hydra's code and in its order, so
-that the config is the one that Hydra composes.
+from a copy of it. The second part is done for each config in the order of Hydra 1.3, values by its
+own code, so that the config is the one that Hydra composes.
 """
 
 from __future__ import annotations
@@ -72,9 +72,6 @@ class _Files(ConfigRepository):
     Whoever loads a file gets a copy of its own, because merging changes it.
     """
 
-    def __init__(self, search_path: ConfigSearchPath) -> None:
-        super().__init__(search_path)
-
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         super().initialize_sources(config_search_path)
         self._read: dict[str, _Mold] = {}
@@ -125,8 +122,8 @@ class _Base:
         """
         self._choices = choices
         self._sources = [ConfigSourceInfo(s.path, s.scheme(), s.provider) for s in sources]
-        task = {key: config._get_node(key) for key in config if key != "hydra"}
-        self._refers = "runtime" in str(task) or "hydra." in str(task)
+        task = str({key: config._get_node(key) for key in config if key != "hydra"})
+        self._refers = "runtime" in task or "hydra" in task or "runtime}" in str(config.hydra)
         self._bare = _Mold(config)
         self._tell_runtime(config)
         self._ready = _Mold(config)
@@ -157,8 +154,14 @@ class _Base:
 
 
 def _concerns_runtime(override: Override) -> bool:
+    """Whether an override could read or write ``hydra.runtime``: yes, if in doubt.
+
+    Additions and deletions look at what is there, which may be an interpolation.
+    """
     text = override.input_line or ""
-    return "runtime" in text or ("hydra" in text and not override.is_hydra_override())
+    if override.is_hydra_override():
+        return "runtime" in text or text.startswith(("+", "~"))
+    return "runtime" in text or "hydra" in text
 
 
 class Loader(ConfigLoaderImpl):

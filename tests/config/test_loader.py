@@ -32,6 +32,8 @@ def folder(tmp_path: Path) -> Path:
         "  - override /data: digits\n  - _self_\nseed: ${threads}\nthreads: 2\n",
         "mine/main.yaml": "defaults: [config, extra: null, _self_]\n"
         "hydra: {searchpath: [file://FURTHER]}\nwhere: ${hydra.runtime.cwd}\n",
+        "mine/other.yaml": "defaults: [config, _self_]\n"
+        "hydra: {run: {dir: '${hydra.runtime.cwd}/out'}}\n",
         "further/extra/one.yaml": "a: 1\n",
         "further/extra/two.yaml": "# @package extra.inner\na: ${seed}\n",
     }
@@ -138,7 +140,13 @@ def test_configs_of_ones_own(folder: Path) -> None:
             ["+extra=two", further, "seed=4"],
             [further, "seed=1"],
         ],
-        "main": [["extra=one"], ["extra=two", "seed=5"], ["~where"], ["where=1", "+extra.x=2"]],
+        "main": [
+            ["extra=one"],
+            ["extra=two", "seed=5"],
+            ["~where"],
+            ["where=1", "+extra.x=2"],
+        ],
+        "other": [["seed=1"], ["+hydra.run.dir=x"], ["~hydra.run.dir"]],
         "absent": [["seed=1"]],
     }.items():
         yardstick = Yardstick(folder / "mine", name)
