@@ -21,6 +21,9 @@ WAITING, DONE, RUNNING, WRONG, FAILED = range(5)
 CELLS = (("─", "dim"), ("━", "green"), ("━", "bold cyan"), ("!", "yellow"), ("×", "bold red"))
 """How a cell of the bar looks."""
 
+WAITED = [("waiting for the first job", "dim")]
+"""What is told before it starts: other processes take seconds for that."""
+
 WIDEST = 80
 """Cells of the bar, at most."""
 
@@ -147,8 +150,7 @@ class Bar:
             found.append([(self._tally(), "")])
         running = list(self.running.values()) or self._last
         self._last = running  # between two jobs the line stays
-        if running:
-            found.append(_running(running, width))
+        found.append(_running(running, width) if running else WAITED)
         return found
 
     def _head(self) -> str:

@@ -277,7 +277,7 @@ class TestBar:
 
     def test_the_line_stays_between_two_jobs(self) -> None:
         bar = Bar(["0", "1"])
-        assert len(bar.lines(80)) == 1
+        assert text(bar.lines(80)[1]) == "waiting for the first job"
         bar.begin("0", "#0", "")
         assert len(bar.lines(80)) == 2
         bar.end("0", "completed")
