@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException
 from omegaconf import read_write
 
 from runner.config.compose import Composed, Composer
+from runner.config.errors import ConfigError
+from runner.config.loader import REMEMBERED, parse
 
 
 class SweepComposer:
@@ -25,6 +30,7 @@ class SweepComposer:
         """
         self._composer = composer
         self._moment: dict[str, Any] | None = None
+        self._mended: dict[tuple[str, ...], set[int]] = {}
 
     def compose(self, overrides: Sequence[str], *, number: int | None = None) -> Composed:
         """The config of one job; ``${hydra:…}`` refers to it until the next one is composed.
@@ -37,7 +43,7 @@ class SweepComposer:
         Raises:
             ConfigError: nothing could be composed.
         """
-        composed = self._composer.compose(overrides)
+        composed = self._compose(overrides)
         config = composed.config
         if self._moment is None:
             self._moment = config._metadata.resolver_cache
@@ -48,3 +54,30 @@ class SweepComposer:
                 job = config.hydra.job
                 job.id, job.num = str(number), number
         return composed
+
+    def _compose(self, overrides: Sequence[str]) -> Composed:
+        """Compose; what had to be mended in a job of the same shape is mended beforehand."""
+        shape = tuple(map(_shape, overrides))
+        if known := self._mended.get(shape):
+            usable = [f"++{text}" if i in known else text for i, text in enumerate(overrides)]
+            with suppress(ConfigError):
+                composed = self._composer.compose(usable)
+                if composed.overrides == usable and not composed.problems:
+                    return composed
+        composed = self._composer.compose(overrides)
+        if composed.mended and not composed.problems:
+            if len(self._mended) >= REMEMBERED:
+                self._mended.clear()
+            pairs = enumerate(zip(overrides, composed.overrides, strict=True))
+            self._mended[shape] = {i for i, (text, usable_text) in pairs if text != usable_text}
+        return composed
+
+
+def _shape(text: str) -> str:
+    """An override without its value, where that can't matter to whether keys are there."""
+    try:
+        override = parse(text)
+    except HydraException:
+        return text
+    plain = override.type == OverrideType.CHANGE and type(override.value()) in (int, float)
+    return f"{override.get_key_element()}=" if plain else text

@@ -78,6 +78,36 @@ def test_jobs_of_many_random_sweeps(yardstick: Yardstick, seed: int) -> None:
         yardstick.check(*overrides)
 
 
+def test_what_was_mended_is_mended_beforehand_where_it_must_be(yardstick: Yardstick) -> None:
+    stride = "stack.layers.conv.stride"
+    for words in (
+        [f"{stride}=1", "seed=1"],
+        [f"{stride}=2", "seed=2"],
+        ["seed=1", f"{stride}=2"],
+        ["stack.layers.conv={stride:3}", f"{stride}=2"],  # it is there now
+        ["stack.layers.conv={kind:conv}", f"{stride}=2"],
+        [f"++{stride}=1", f"{stride}=2"],
+        [f"{stride}=1", f"{stride}=2"],
+        ["stack=lenet", "stack.layers.conv1.stride=1", "hydra.job.num=1"],
+        ["stack=lenet", "stack.layers.conv1.stride=1", "hydra.job.num=1.5"],  # not an integer
+        [f"{stride}=2", "sede=1"],
+    ):
+        yardstick.check(*words)
+
+
+def test_what_was_mended_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    load = Composer._load
+    monkeypatch.setattr(Composer, "_load", lambda c, words: loaded.append(words) or load(c, words))
+    with Composer() as composer:
+        sweep = SweepComposer(composer)
+        for stride in range(1, 6):
+            composed = sweep.compose([f"stack.layers.conv.stride={stride}", f"seed={stride}"])
+            assert composed.mended == [f"++stack.layers.conv.stride={stride}"]
+            assert composed.config.stack.layers.conv.stride == stride
+    assert len(loaded) == 2 + 4  # the first is tried as it is
+
+
 def test_without_a_number_a_job_is_what_composition_gives(yardstick: Yardstick) -> None:
     words = ["task=learn_kernel", "seed=3", "stack.layers.conv.stride=2"]
     got, want = yardstick.sweep.compose(words), yardstick.reference.compose(words)
