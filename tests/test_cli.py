@@ -130,7 +130,7 @@ def test_failure(cli: Callable[..., Finished], workplace: Path) -> None:
     full = cli(*words, HYDRA_FULL_ERROR="1")
     assert full.rc == 1
     assert "Traceback (most recent call last)" in full.stderr
-    assert "in _stop_if_diverged" in full.stderr
+    assert "raise Diverged(" in full.stderr
 
 
 def test_interrupted_and_killed(workplace: Path) -> None:

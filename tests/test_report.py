@@ -426,7 +426,8 @@ def test_sweep_over_experiments(mine: Path, cli: Callable[..., Finished], workpl
     text = " ".join(page.text)
     for said in ("Is it so?", "It is <so>.", "9.9", "Diverged: ", "43 is not 44 ± 0", "mine/right"):
         assert said in text
-    assert "python -m runner --config-dir mine experiment=wrong" in markdown
+    # From wherever the report is read.
+    assert f"python -m runner --config-dir {workplace / 'mine'} experiment=wrong" in markdown
     assert [a["src"] for name, a in page.tags if name == "img"], "pictures are shown"
 
     again = (workplace / "out" / "report.html").read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from pathlib import Path
@@ -49,11 +49,13 @@ class Conductor:
         jobs: Sequence[Planned],
         progress: Progress,
         *,
+        mended: Collection[str],
         stop_on_error: bool,
         kin: Mapping[int, Kin | None],
     ) -> None:
         self.jobs, self._loader = jobs, loader
         self._composer, self._directory, self._worker = composer, directory, worker
+        self._mended = mended
         self._progress, self._stop_on_error, self._kin = progress, stop_on_error, kin
 
     def __call__(self, task_config: DictConfig) -> float | None:
@@ -66,7 +68,8 @@ class Conductor:
     def remaining(self) -> list[list[str]]:
         """The overrides of each job for another launcher, which counts from 0 again."""
         return [
-            [*job.overrides, f"hydra.sweep.subdir={quoted(job.directory)}"] for job in self.jobs
+            [*usable(job.overrides, self._mended), f"hydra.sweep.subdir={quoted(job.directory)}"]
+            for job in self.jobs
         ]
 
     def run_all(self, callbacks: Callbacks) -> None:
@@ -189,6 +192,11 @@ def _old_objects_left_alone() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def usable(words: Sequence[str], mended: Collection[str]) -> list[str]:
+    """Overrides as Hydra takes them: it wants a ``++`` for keys that YAML doesn't spell out."""
+    return [f"++{word}" if word.partition("=")[0] in mended else word for word in words]
 
 
 def hydra_words(directory: SweepDirectory) -> list[str]:

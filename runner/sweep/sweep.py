@@ -24,7 +24,7 @@ from runner.launch import command_line
 from runner.sweep import engines, plugins
 from runner.sweep import manifest as manifests
 from runner.sweep.composition import SweepComposer
-from runner.sweep.conductor import Conductor, Stopped, hydra_words, quoted
+from runner.sweep.conductor import Conductor, Stopped, hydra_words, quoted, usable
 from runner.sweep.manifest import Manifest, Planned, SweepDirectory
 from runner.sweep.preflight import Checks, check_count, preflight
 from runner.sweep.progress import Progress
@@ -133,10 +133,10 @@ def _run(
         worker,
         missing,
         progress,
+        mended=checks.mended,
         stop_on_error=job.sweep.on_error == "stop",
         kin={one.number: one.kin for one in checks.good},
     )
-    usable = [f"++{word}" if _key(word) in checks.mended else word for word in words]
     stop: BaseException | None = None
     try:
         if missing or not manifest.jobs:
@@ -145,7 +145,7 @@ def _run(
                 hydra.multirun(
                     config_name=manifest.config_name,
                     task_function=conductor,
-                    overrides=[*usable, *hydra_words(directory)],
+                    overrides=[*usable(words, checks.mended), *hydra_words(directory)],
                 )
     except Stopped:
         pass

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from shell import COMMAND
 
@@ -76,8 +78,10 @@ class Faulty:
         )
         (self._python / "faulty.py").write_text(SOURCE)
 
-    def start(self, *words: str, fault: str = "", **environment: str) -> subprocess.Popen[str]:
-        """``python -m runner`` with the task in its menu."""
+    def start(
+        self, *words: str, fault: str = "", mortal: bool = False, **environment: str
+    ) -> subprocess.Popen[str]:
+        """``python -m runner`` with the task in its menu; of a mortal, permissions are asked."""
         given = {"PYTHONPATH": str(self._python), "FAULT": fault, **environment}
         return subprocess.Popen(
             [*COMMAND, *words],
@@ -85,14 +89,13 @@ class Faulty:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A shell starts background jobs deaf to Ctrl-C, and the tests may be one.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=_as_mortal if mortal else _can_be_interrupted,
         )
 
-    def sweep(self, *words: str, fault: str = "", **environment: str) -> tuple[int, str, str]:
-        """Exit code and output of a sweep of the task."""
+    def sweep(self, *words: str, **how: Any) -> tuple[int, str, str]:
+        """Exit code and output of a sweep of the task, started as by `start`."""
         given = ["-m", "--config-dir", str(self.configs), "task=faulty", *words]
-        process = self.start(*given, fault=fault, **environment)
+        process = self.start(*given, **how)
         out, err = process.communicate(timeout=100)
         return process.returncode, out, err
 
@@ -100,3 +103,15 @@ class Faulty:
         """How often each seed did it: began, or came to its end."""
         lines = self.notes.read_text().splitlines() if self.notes.exists() else []
         return Counter(int(seed) for word, seed in map(str.split, lines) if word == what)
+
+
+def _can_be_interrupted() -> None:
+    """A shell starts background jobs deaf to Ctrl-C, and the tests may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _as_mortal() -> None:
+    """Root may write where nobody may; without this capability, no longer (prctl(2))."""
+    drop, override = 24, 1  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+    if os.getuid() == 0 and ctypes.CDLL(None).prctl(drop, override, 0, 0, 0) != 0:
+        raise PermissionError("root can't give its powers up here")
