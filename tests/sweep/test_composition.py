@@ -66,7 +66,7 @@ def sweep(seed: int, jobs: int) -> Iterator[list[str]]:
 
 
 def test_jobs_of_random_sweeps_have_the_configs_that_hydra_composes(yardstick: Yardstick) -> None:
-    for seed in range(14):
+    for seed in range(12):
         for overrides in sweep(seed, 10):
             yardstick.check(*overrides)
 
