@@ -47,7 +47,8 @@ class Forward(Task):
                     # A single pixel, as global pooling leaves it, is not much to look at.
                     beside = panels if y[i, 0].size > 1 or not beside else beside
             if beside:
-                run.tracker.image(f"overview{suffix}", pictures.sheet([picture, *beside]))
+                maps = pictures.sheet(beside, margin=0)
+                run.tracker.image(f"overview{suffix}", pictures.sheet([picture, maps], 2))
         for name, y in run.outputs.items():
             run.tracker.histogram(f"activations/{name}", y)
         return self._metrics(run)
