@@ -134,7 +134,9 @@ def marked(kinds: NDArray[np.integer], title: str, legend: dict[str, Colour]) ->
     return _panel(colours, title, bar=partial(_legend, legend=legend))
 
 
-def sheet(panels: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+def sheet(
+    panels: Sequence[Image.Image], columns: int | None = None, margin: int = GAP
+) -> Image.Image:
     """Pictures side by side, `columns` in a row; by default as square as they get."""
     across = columns or min(len(panels), max(1, ceil(len(panels) ** 0.5)))
     rows = [panels[i : i + across] for i in range(0, len(panels), across)]
@@ -142,12 +144,15 @@ def sheet(panels: Sequence[Image.Image], columns: int | None = None) -> Image.Im
     heights = [max(panel.height for panel in row) for row in rows]
     page = Image.new(
         "RGB",
-        (sum(widths) + GAP * (len(widths) + 1), sum(heights) + GAP * (len(heights) + 1)),
+        (
+            sum(widths) + GAP * (len(widths) - 1) + 2 * margin,
+            sum(heights) + GAP * (len(heights) - 1) + 2 * margin,
+        ),
         PAPER,
     )
-    y = GAP
+    y = margin
     for row, height in zip(rows, heights, strict=True):
-        x = GAP
+        x = margin
         for panel, width in zip(row, widths, strict=False):
             page.paste(panel, (x, y))
             x += width + GAP
