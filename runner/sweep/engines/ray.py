@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Sequence
-from contextlib import suppress
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, ClassVar
 
 from pydantic import Field as Limited
@@ -51,6 +52,8 @@ class _Cluster(Pool):
     """Ray's workers."""
 
     def __init__(self, settings: RayPreset) -> None:
+        # A cluster that is ours tells nobody about itself.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
         joins = "address" in settings.init
@@ -61,41 +64,40 @@ class _Cluster(Pool):
         self._limit, self._cpus = settings.n_jobs, float(options["num_cpus"])
         self.threads = max(int(self._cpus), 1)
         self._perform = ray.remote(**options)(perform)
-        self._running: dict[Any, Call] = {}
+        self._running: dict[Future[Ended], tuple[Any, Call]] = {}
 
     def room(self) -> int:
         import ray
 
-        cpus = ray.cluster_resources().get("CPU", 1)  # a cluster may grow
-        limit = self._limit or max(int(cpus / self._cpus), 1) if self._cpus else UNLIMITED
+        limit = self._limit or UNLIMITED
+        if self._limit is None and self._cpus:
+            cpus = ray.cluster_resources().get("CPU", 1)  # a cluster may grow
+            limit = max(int(cpus / self._cpus), 1)
         return limit - len(self._running)
 
     def submit(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            self._running[self._perform.remote(call)] = call
+            task = self._perform.remote(call)
+            # Within ray.wait, the exit code of a signal's handler would be lost.
+            self._running[task.future()] = task, call
 
     def wait(self) -> list[Ended]:
-        import ray
+        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        return [self._ended(future) for future in done]
 
-        done, _ = ray.wait(list(self._running))
-        return [self._ended(one) for one in done]
+    def _ended(self, future: Future[Ended]) -> Ended:
+        from ray.exceptions import RayError
 
-    def _ended(self, task: Any) -> Ended:
-        import ray
-
-        call = self._running.pop(task)
+        _, call = self._running.pop(future)
         try:
-            ended: Ended = ray.get(task)
-        except ray.exceptions.RayError as error:
+            return future.result()
+        except RayError as error:
             return Ended(call.number, LOST, reason=first_line(error))
-        return ended
 
     def close(self) -> None:
         import ray
 
-        for task in self._running:
+        for task, _ in self._running.values():
             ray.cancel(task)
-        if self._running:
-            with suppress(ray.exceptions.RayError):
-                ray.wait(list(self._running), num_returns=len(self._running), timeout=GRACE)
+        wait(self._running, timeout=GRACE)
         ray.shutdown()

@@ -1,0 +1,139 @@
+"""Search by Optuna: what is searched, by which metric, and what of an earlier try is kept."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty import Faulty
+
+from runner.config.errors import ConfigError
+
+if find_spec("optuna") is None:
+    pytest.skip("needs optuna", allow_module_level=True)
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from runner.sweep.engines.optuna import OptunaSweeper, distribution
+from runner.tasks import Objective
+
+FOLDER = Path("s")
+SEARCH = ["hydra/sweeper=optuna", f"hydra.sweep.dir={FOLDER}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x=interval(0.1,1)", FloatDistribution(0.1, 1)),
+        ("x=interval(1,10)", FloatDistribution(1, 10)),
+        ("x=tag(log,interval(0.1,1))", FloatDistribution(0.1, 1, log=True)),
+        ("x=int(interval(1,10))", IntDistribution(1, 10)),
+        ("x=int(tag(log,interval(1,10)))", IntDistribution(1, 10, log=True)),
+        # The values of a range are those of a grid over it: its end isn't one.
+        ("x=range(3,9,2)", IntDistribution(3, 7, step=2)),
+        ("x=range(3,10,2)", IntDistribution(3, 9, step=2)),
+        ("x=range(5,1,-2)", IntDistribution(3, 5, step=2)),
+        ("x=range(0.5,2.5,0.5)", FloatDistribution(0.5, 2.0, step=0.5)),
+        ("x=1,b,'c d',[1,2]", CategoricalDistribution(["1", "b", "'c d'", "[1,2]"])),
+        ("stack=choice(lenet,nin)", CategoricalDistribution(["lenet", "nin"])),
+        ("x=3", None),
+        ("x=[1,2]", None),
+    ],
+)
+def test_what_an_override_says_can_be_searched(text: str, expected: Any) -> None:
+    assert distribution(text) == expected
+
+
+@pytest.mark.parametrize("text", ["lr=interval(2,1)", "lr=tag(log,interval(0,1))", "lr=range(3,3)"])
+def test_what_cannot_be_searched_is_told_by_its_name(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^lr: expected values that can be searched"):
+        distribution(text)
+
+
+@pytest.mark.parametrize(("goal", "direction"), [("min", "MINIMIZE"), ("max", "MAXIMIZE")])
+def test_the_goal_is_the_direction(goal: Any, direction: str) -> None:
+    sweeper = OptunaSweeper()
+    sweeper.settings = OptunaSweeper.check({})
+    assert sweeper._study(Objective("loss", goal)).direction.name == direction
+
+
+def seeds() -> dict[int, int]:
+    """What was tried: the seed of each job by its number."""
+    found = {}
+    for file in FOLDER.glob("*/status.json"):
+        status = json.loads(file.read_text())
+        found[status["job"]] = status["parameters"]["seed"]
+    return found
+
+
+def test_a_search_comes_near_to_the_best_and_is_taken_up_again(faulty: Faulty) -> None:
+    """The task's value is its seed, and less is better."""
+    words = [*SEARCH, "seed=range(0,1000)"]
+    code, out, err = faulty.sweep(*words, "hydra.sweeper.n_trials=25")
+    assert code == 0, err
+    first = seeds()
+    assert sorted(first) == list(range(len(first)))
+    # Ten trials are random; the best of 25 random ones is above 60 in one search of five.
+    assert min(first.values()) < 60
+    assert f"seed={min(first.values())}" in out
+
+    code, _, err = faulty.sweep(*words, "hydra.sweeper.n_trials=30")
+    assert code == 0, err
+    more = seeds()
+    assert first.items() < more.items()
+    assert len(more) <= 30
+    assert set(faulty.noted("begin").values()) == {1}
+
+
+def test_a_search_for_the_most_goes_the_other_way(faulty: Faulty) -> None:
+    words = [*SEARCH, "seed=range(0,1000)", "hydra.sweeper.n_trials=25"]
+    code, _, err = faulty.sweep(*words, "sweep.objective={metric: value, goal: max}")
+    assert code == 0, err
+    assert max(seeds().values()) > 940
+
+
+def test_a_failed_trial_does_not_end_the_search_and_is_tried_again(faulty: Faulty) -> None:
+    words = [*SEARCH, "seed=3,4,5", "hydra.sweeper.n_trials=12", "hydra.sweeper.sampler=random"]
+    code, out, _ = faulty.sweep(*words, fault="raise@4")
+    assert code == 1
+    assert sorted(seeds().values()) == [3, 4, 5]  # those that came twice were run once
+    assert faulty.noted("begin") == {3: 1, 4: 1, 5: 1}
+    assert "2 completed, 1 failed" in out
+    number = {seed: job for job, seed in seeds().items()}
+
+    code, out, err = faulty.sweep(*words)
+    assert code == 0, err
+    assert faulty.noted("begin") == {3: 1, 4: 2, 5: 1}
+    assert {seed: job for job, seed in seeds().items()} == number
+
+
+def test_trials_run_at_once_and_one_that_dies_is_one_trial(faulty: Faulty) -> None:
+    words = [*SEARCH, "hydra/launcher=joblib", "seed=3,4,5,6", "hydra.sweeper.sampler=random"]
+    settings = ["hydra.sweeper.n_trials=16", "hydra.sweeper.n_jobs=2"]
+    code, out, _ = faulty.sweep(*words, *settings, fault="SIGKILL@4")
+    assert code == 1
+    assert faulty.noted("begin") == {3: 1, 4: 1, 5: 1, 6: 1}
+    assert "3 completed, 1 killed" in out
+
+
+def test_the_seed_decides_what_is_tried(faulty: Faulty) -> None:
+    found = []
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        words = ["hydra/sweeper=optuna", f"hydra.sweep.dir={place}", "task.x=interval(0,1)"]
+        settings = ["hydra.sweeper.n_trials=3", f"hydra.sweeper.seed={seed}"]
+        code, _, err = faulty.sweep(*words, *settings)
+        assert code == 0, err
+        files = sorted(Path(place).glob("*/status.json"))
+        found.append([json.loads(f.read_text())["parameters"]["task.x"] for f in files])
+    assert found[0] == found[1] != found[2]
+    assert len(found[0]) == 3
+
+
+def test_every_value_of_a_choice_is_checked_before_the_first_trial(faulty: Faulty) -> None:
+    code, _, err = faulty.sweep(*SEARCH, "seed=1,-1", "task.x=interval(0,1)")
+    assert code == 2
+    assert "seed: expected at least 0, got -1" in err
+    assert not FOLDER.exists()
