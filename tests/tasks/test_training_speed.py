@@ -22,10 +22,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from runner.execute import prepare
 from runner.job import Job
 from runner.tasks import Run
-from runner.tasks._film import Film
 from runner.tasks._training import Training, shuffled
 from runner.tasks.classify import Classify
-from runner.tasks.learn_kernel import LearnKernel
+from runner.tasks.learn_kernel import LearnKernel, Lesson
 from runner.tracking import Trackers
 from runner.tracking.files import Files
 from runner.tracking.tensorboard import TensorBoard
@@ -141,8 +140,9 @@ def test_a_step_of_learning_the_books_kernel(learning: tuple[Job, Run]) -> None:
 
     def ours() -> None:
         run.model[0].weight.data[:] = start
-        film = Film(run, max(1, steps // 50), start)  # as often as the default
-        found["ours"] = task._learn(run, run.model, run.x, wanted, film)
+        lesson = Lesson(task, run)
+        task._learn(lesson)
+        found["ours"] = lesson.losses
 
     def by_hand(book: bool) -> None:
         model = nn.Conv2d(1, 1, (1, 2), bias=False)
