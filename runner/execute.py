@@ -349,6 +349,16 @@ def _place(run: Run, job: Job) -> dict[str, Any]:
     return {"device": run.device, "threads": torch.get_num_threads()}
 
 
+def show_failure(
+    job: Job, directory: Path, parameters: Mapping[str, Any], columns: Mapping[str, Column]
+) -> None:
+    """Show on the HParams page a job of a sweep that failed before it could begin."""
+    tracker = _trackers(job, directory)
+    tracker.hparams(parameters, columns)
+    tracker.outcome(None)
+    tracker.close()
+
+
 def _trackers(job: Job, directory: Path) -> Trackers:
     others: list[Tracker] = []
     if job.tensorboard and job.task.needs_torch:

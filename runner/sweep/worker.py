@@ -28,6 +28,7 @@ from runner.execute import (
     host_settings,
     prepare,
     reason,
+    show_failure,
 )
 from runner.job import Job
 from runner.launch import origin, parameters
@@ -76,7 +77,7 @@ class Worker:
         number, key = (hydra.job.num, digest(raw)) if job is None else (job.number, job.key)
         words = tuple(hydra.overrides.task) if job is None else job.overrides
         if complete(folder, key):
-            return self._ranks(mapping(folder / METRICS))
+            return self.recorded(folder)
         with Composer(self.config_dir, self.config_name) as composer:
             whole = HydraConfig.instance().cfg
             assert isinstance(whole, DictConfig)
@@ -154,6 +155,7 @@ class Worker:
             OSError: that the job can't be run can't be recorded.
         """
         earlier = begun(folder, where.key)
+        job: Job | None = None
         execution: Execution | None = None
         try:
             job = Job.parse(plain(task_config))
@@ -175,7 +177,7 @@ class Worker:
             if ends_sweep(error) or not (execution is None or execution.ended):
                 raise
             if execution is None:
-                _record(folder, error, where, parameters(task_config))
+                self._record(folder, error, where, parameters(task_config), job)
             return None
 
     def finish(self, execution: Execution, outcome: dict[str, Any] | Exception) -> bool:
@@ -195,9 +197,35 @@ class Worker:
         result.outputs.clear()  # they are in files; here they would pile up
         return True
 
+    def _record(
+        self,
+        folder: Path,
+        error: Exception | SystemExit,
+        where: Origin,
+        told: Mapping[str, Any],
+        job: Job | None,
+    ) -> None:
+        """Mark the directory of a job that ended before it could do so itself.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        logger.error("failed", exc_info=error)
+        facts = {**asdict(where), **environment(), "parameters": json_safe(dict(told))}
+        with suppress(ConfigError):  # another process has the directory, and records what it does
+            home = RunDirectory(folder, facts)
+            home.mark("INTERRUPTED" if isinstance(error, SystemExit) else "FAILED", reason(error))
+            home.release()
+            if job is not None and isinstance(error, Exception):
+                show_failure(job, folder, {**where.choices, **told}, self.columns)
+
     def value(self, result: Result | None) -> float | None:
         """The metric that ranks the jobs."""
         return self._ranks({} if result is None else result.metrics)
+
+    def recorded(self, folder: Path) -> float | None:
+        """The metric that ranks a job that has completed."""
+        return self._ranks(mapping(folder / METRICS))
 
     def _ranks(self, metrics: Mapping[str, Any]) -> float | None:
         if self.objective is None:
@@ -225,22 +253,6 @@ def begun(folder: Path, key: str | None) -> Recorded | None:
     except ConfigError:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return Recorded(folder, [], None, "", resumed=0, started=now, seconds=0.0)
-
-
-def _record(
-    folder: Path, error: Exception | SystemExit, where: Origin, told: Mapping[str, Any]
-) -> None:
-    """Mark the directory of a job that ended before it could do so itself.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    logger.error("failed", exc_info=error)
-    facts = {**asdict(where), **environment(), "parameters": json_safe(dict(told))}
-    with suppress(ConfigError):  # another process has the directory, and records what it does
-        home = RunDirectory(folder, facts)
-        home.mark("INTERRUPTED" if isinstance(error, SystemExit) else "FAILED", reason(error))
-        home.release()
 
 
 def ends_sweep(error: BaseException) -> bool:

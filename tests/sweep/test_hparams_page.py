@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shell import COMMAND
+from PIL import Image
+from shell import COMMAND, Finished
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
 
@@ -127,6 +131,32 @@ def test_columns(ask: Ask) -> None:
     assert {row["hparams"]["threads"] for row in rows} == {"–", "1"}
     assert {row["hparams"]["data.transpose"] for row in rows} == {False, True}
     assert infos[2]["domainDiscrete"] == ["1", "–"] or infos[2]["domainDiscrete"] == ["–", "1"]
+
+
+def test_a_job_that_fails_before_it_begins_has_its_row(
+    cli: Callable[..., Finished], workplace: Path
+) -> None:
+    """An image whose head is whole and whose pixels are not is found out when it is loaded."""
+    Image.effect_noise((64, 64), 50).save(workplace / "good.png")
+    content = (workplace / "good.png").read_bytes()
+    (workplace / "bad.png").write_bytes(content[: len(content) // 2])
+    words = ("task=forward", "stack=kernel", "data=image", "data.path=good.png,bad.png")
+    done = cli("-m", *words, "hydra.sweep.dir=out")
+    assert done.rc == 1, done.stderr
+    assert not (workplace / "out" / "1" / "plan.json").exists(), "it never began"
+    found = {}
+    for name in ("0", "1"):
+        accumulator = EventAccumulator(str(workplace / "out" / name))
+        accumulator.Reload()
+        for tag in ("session_start_info", "session_end_info"):
+            content = accumulator.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content
+            found[name, tag] = getattr(HParamsPluginData.FromString(content), tag)
+    assert [found[n, "session_end_info"].status for n in ("0", "1")] == [
+        STATUS_SUCCESS,
+        STATUS_FAILURE,
+    ]
+    paths = [found[n, "session_start_info"].hparams["data.path"].string_value for n in ("0", "1")]
+    assert paths == ["good.png", "bad.png"]
 
 
 def test_jobs_are_filtered(ask: Ask) -> None:
