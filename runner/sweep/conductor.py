@@ -19,7 +19,7 @@ from runner.config.hydra_job import handlers, hydra_job, logged_by
 from runner.execute import Origin
 from runner.launch import valid
 from runner.sweep.composition import SweepComposer
-from runner.sweep.manifest import Planned, SweepDirectory, digest
+from runner.sweep.manifest import Planned, SweepDirectory, digest, is_hydra
 from runner.sweep.progress import Progress
 from runner.sweep.together import Kin, groups
 from runner.sweep.worker import Worker, ends_sweep
@@ -91,18 +91,23 @@ class Conductor:
         self, job_overrides: Sequence[Sequence[str]], first: int, callbacks: Callbacks
     ) -> list[JobReturn]:
         """Run in this process what another sweeper asks for."""
+        known = {_told(job.overrides): job for job in self._directory.jobs()}
         done = []
         for number, words in enumerate(job_overrides, first):
-            composed = self._composer.compose(words, number=number)
-            job = Planned(
-                number,
-                digest(valid(composed)[1]),
-                tuple(words),
-                str(OmegaConf.select(composed.config, "hydra.sweep.subdir")),
-            )
-            value = self._run(job, callbacks)
+            job = known.get(_told(words)) or self._asked(number, words)
+            if self._directory.finished(job):
+                value = self._worker.recorded(self._directory.path / job.directory)
+            else:
+                value = self._run(job, callbacks)
             done.append(JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=value))
         return done
+
+    def _asked(self, number: int, words: Sequence[str]) -> Planned:
+        """A job that a sweeper has chosen as it went."""
+        composed = self._composer.compose(words, number=number)
+        key = digest(valid(composed)[1])
+        directory = str(OmegaConf.select(composed.config, "hydra.sweep.subdir"))
+        return Planned(number, key, tuple(words), directory)
 
     def _batches(self, callbacks: Callbacks) -> list[list[Planned]]:
         """The jobs, those together that are learned together."""
@@ -166,7 +171,7 @@ class Conductor:
 
     def _set_up(self, job: Planned) -> tuple[DictConfig, Path, Origin]:
         """A job's config, its directory, and where it comes from."""
-        words = [*job.overrides, *hydra_words(self._directory)]
+        words = [*hydra_words(self._directory), *job.overrides]
         config = self._composer.compose(words, number=job.number).config
         folder = self._directory.path / job.directory
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,6 +197,11 @@ def _old_objects_left_alone() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def _told(words: Sequence[str]) -> tuple[str, ...]:
+    """What a job's overrides say of the job itself, as the user wrote them or as Hydra has them."""
+    return tuple(word.removeprefix("++") for word in words if not is_hydra(word))
 
 
 def usable(words: Sequence[str], mended: Collection[str]) -> list[str]:

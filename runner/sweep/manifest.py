@@ -163,6 +163,11 @@ class SweepDirectory:
             found = f"'{self.path}' ({error.strerror})"
             raise problem(DIR, "a directory that can be written", found) from None
 
+    def jobs(self) -> tuple[Planned, ...]:
+        """The jobs that `sweep.json` names."""
+        manifest = read(self.path)
+        return () if manifest is None else manifest.jobs
+
     def finished(self, job: Planned) -> bool:
         """Whether the job has completed, and its record is whole."""
         return complete(self.path / job.directory, job.key)

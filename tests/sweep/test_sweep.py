@@ -1,0 +1,220 @@
+"""Sweeps as a whole: what is run, what isn't run again, what is refused, and what is said."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty import Faulty
+from shell import Finished
+
+import runner
+from runner.config.errors import ConfigError, SweepFailed
+from runner.sweep.sweep import Swept, sweep
+from runner.terminal import Terminal
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def run(here: Faulty) -> Callable[..., Swept]:
+    """A sweep of the task in `out`."""
+
+    def call(*words: str) -> Swept:
+        return sweep(["task=faulty", "hydra.sweep.dir=out", *words], config_dir=here.configs)
+
+    return call
+
+
+def refusal(call: Callable[..., Any], *words: Any, **named: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        call(*words, **named)
+    return str(caught.value)
+
+
+class TestResume:
+    def test_values_in_another_order_and_more_of_them(
+        self, run: Callable[..., Swept], here: Faulty, workplace: Path
+    ) -> None:
+        run("seed=0,1", "task.x=0.5")
+        swept = run("task.x=0.5,1.5", "seed=1,2,0")
+        assert sum(here.noted("begin").values()) == 6
+        assert [one.number for one in swept.records] == [0, 1, 2, 3, 4, 5]
+        # Seed 1 was job #1 and is job #0; its directory is the one it had.
+        assert [one.directory for one in swept.records] == ["1", "1-1", "0", "3", "4", "5"]
+        for one in swept.records:
+            status = load(workplace / "out" / one.directory / "status.json")
+            assert f"seed={one.metrics['value']}" in status["overrides"]
+        manifest = load(workplace / "out" / "sweep.json")
+        assert manifest["overrides"] == ["task=faulty", "task.x=0.5,1.5", "seed=1,2,0"]
+        assert [job["number"] for job in manifest["jobs"]] == [0, 1, 2, 3, 4, 5]
+
+    def test_the_directory_says_it_all(
+        self, run: Callable[..., Swept], here: Faulty, workplace: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("FAULT", "raise@1")
+        with pytest.raises(SweepFailed):
+            run("seed=0,1,2")
+        started = load(workplace / "out" / "sweep.json")["started"]
+        monkeypatch.delenv("FAULT")
+        elsewhere = workplace / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+        swept = sweep([f"sweep.resume={workplace}/out"])
+        assert swept.directory == workplace / "out"
+        assert here.noted("begin") == {0: 1, 1: 2, 2: 1}
+        assert load(workplace / "out" / "sweep.json")["started"] == started
+        assert load(workplace / "out" / "1" / "status.json")["resumed"] == 1
+        assert list(elsewhere.iterdir()) == []
+        # With its overrides it is the same, and may have more of them.
+        words = ["task=faulty", "seed=3,2,1,0", f"sweep.resume={workplace}/out"]
+        assert len(sweep(words, config_dir=here.configs).records) == 4
+        assert here.noted("begin") == {0: 1, 1: 2, 2: 1, 3: 1}
+
+    def test_another_sweeps_directory(
+        self, run: Callable[..., Swept], here: Faulty, workplace: Path
+    ) -> None:
+        run("seed=0,1")
+        before = {p: p.read_bytes() for p in workplace.glob("out/**/*") if p.is_file()}
+        message = refusal(run, "seed=1,2")
+        assert "hydra.sweep.dir: expected this sweep's directory, got " in message
+        assert "1 of its 2 jobs aren't asked for now, or its YAML has changed since" in message
+        task = here.configs / "task" / "faulty.yaml"
+        task.write_text(task.read_text() + "x: 0.25\n")
+        assert "2 of its 2 jobs" in refusal(run, "seed=0,1")
+        assert "2 of its 2 jobs" in refusal(sweep, ["sweep.resume=out"])
+        assert {p: p.read_bytes() for p in before} == before
+
+    def test_an_order_of_layers_is_another_job(self, workplace: Path) -> None:
+        """Two stacks of the same layers, one after the other and the other way round."""
+        folder = workplace / "mine" / "stack"
+        folder.mkdir(parents=True)
+        conv, pool = "a: {kind: conv, channels: 2, kernel: 3}", "b: {kind: pool, kernel: 2}"
+        (folder / "ab.yaml").write_text(f"layers:\n  {conv}\n  {pool}\n")
+        (folder / "ba.yaml").write_text(f"layers:\n  {pool}\n  {conv}\n")
+        for order in ("ab,ba", "ba,ab"):
+            words = ["task=plan", f"stack={order}", "hydra.sweep.dir=out"]
+            swept = sweep(words, config_dir=folder.parent)
+            for one in swept.records:
+                plan = load(workplace / "out" / one.directory / "plan.json")
+                names = "".join(layer["name"] for layer in plan["layers"])
+                assert f"stack={names}" in one.overrides
+        assert load(workplace / "out" / "0" / "status.json").get("resumed") == 0
+
+    def test_a_damaged_record_of_the_sweep(
+        self, run: Callable[..., Swept], workplace: Path
+    ) -> None:
+        run("seed=0")
+        (workplace / "out" / "sweep.json").write_text('{"jobs": [')
+        for message in (refusal(run, "seed=0"), refusal(sweep, ["sweep.resume=out"])):
+            assert "out/sweep.json: expected what a sweep recorded, got an error (" in message
+
+    def test_what_is_no_sweep(self, workplace: Path) -> None:
+        directory = runner.run("task=plan").directory
+        for word in ("nowhere", str(directory), str(directory / "status.json")):
+            message = refusal(sweep, [f"sweep.resume={word}"])
+            assert message == (
+                f"sweep.resume: expected a sweep's directory, got '{word}', which is none."
+            )
+            assert message == refusal(sweep, ["task=plan", f"sweep.resume={word}"])
+        assert not (workplace / "nowhere").exists()
+        message = refusal(runner.run, "task=plan", "sweep.resume=out")
+        assert "sweep.resume: expected --multirun beside it, got a single run. " in message
+
+    def test_names_that_a_shell_or_hydra_would_take_apart(
+        self, here: Faulty, workplace: Path
+    ) -> None:
+        name = "it's, an=(odd) [name]"
+        quoted = name.replace("'", "\\'")
+        words = ["task=faulty", "seed=0,1", f"hydra.sweep.dir='{quoted}'"]
+        swept = sweep(words, config_dir=here.configs)
+        assert swept.directory == workplace / name
+        assert len(sweep([f"sweep.resume={swept.directory}"]).records) == 2
+        import shlex
+
+        command = shlex.split(load(swept.directory / "sweep.json")["command"])
+        again = [w for w in command[3:] if w not in ("-m", "--config-dir", str(here.configs))]
+        assert len(sweep(again, config_dir=here.configs).records) == 2
+        assert here.noted("begin") == {0: 1, 1: 1}
+
+
+class TestOneJob:
+    def test_it_is_resumed_by_itself(
+        self, run: Callable[..., Swept], here: Faulty, workplace: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setenv("FAULT", "raise@1")
+        with pytest.raises(SweepFailed):
+            run("seed=0,1,2")
+        monkeypatch.delenv("FAULT")
+        folder = workplace / "out" / "1"
+        before = load(folder / "status.json")
+        runner.run(resume=folder)
+        after = load(folder / "status.json")
+        assert (after["state"], after["resumed"]) == ("COMPLETED", 1)
+        assert [after[k] for k in ("job", "key")] == [before[k] for k in ("job", "key")]
+        assert before["key"]
+        swept = run("seed=0,1,2")
+        assert [one.state for one in swept.records] == ["completed"] * 3
+        assert here.noted("begin") == {0: 1, 1: 2, 2: 1}
+
+    def test_a_sweep_is_resumed_by_the_same_flag(
+        self, cli: Callable[..., Finished], workplace: Path
+    ) -> None:
+        sweep(["task=plan", "seed=0,1", "hydra.sweep.dir=out"])
+        (workplace / "out" / "1" / "status.json").unlink()
+        done = cli("--resume", "out")
+        assert done.rc == 0, done.stderr
+        assert "1 of 2 jobs" in done.stdout
+        assert load(workplace / "out" / "1" / "status.json")["state"] == "COMPLETED"
+        done = cli("--resume", "out", "seed=5")
+        assert done.rc == 2
+        assert "--resume: expected no overrides besides, got seed=5." in done.stderr
+
+
+def test_exit_codes(cli: Callable[..., Finished], workplace: Path) -> None:
+    plan = ["-m", "task=plan", "stack=lenet"]
+    assert cli(*plan, "seed=0,1", "expect.parameters=61706").rc == 0
+    assert cli(*plan, "seed=0,1", "expect.parameters=61707").rc == 3
+    done = cli(*plan, "seed=0,x")
+    assert (done.rc, done.stdout) == (2, "")
+    assert "job #1: seed: expected an integer, got 'x' (text)." in done.stderr
+
+
+def test_a_classifier_goes_on_from_its_checkpoint(
+    workplace: Path, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of the second job; what comes out is what comes out undisturbed."""
+    words = [
+        "-m", "task=classify", "data.images=200", "task.epochs=6", "tensorboard=false",
+        "task.log_every=5", "threads=1", "seed=1,2", "sweep.vectorize=false",
+    ]  # fmt: skip
+    process = faulty.start(*words, "hydra.sweep.dir=killed")
+    steps = workplace / "killed" / "1" / "metrics.jsonl"
+    deadline = time.monotonic() + 100
+    while not (steps.exists() and '"epoch": 3' in steps.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = (workplace / "killed" / "0" / "status.json").read_bytes()
+    said: list[str] = []
+    monkeypatch.setattr(Terminal, "line", lambda _, text="", *_others, **_named: said.append(text))
+    sweep(["sweep.resume=killed"])
+    assert any(text.startswith("Resumed after epoch ") for text in said)
+    sweep([*words[1:], "hydra.sweep.dir=whole"])
+    assert (workplace / "killed" / "0" / "status.json").read_bytes() == before
+    assert load(workplace / "killed" / "1" / "status.json")["resumed"] == 1
+    for number in ("0", "1"):
+        one, other = (workplace / name / number for name in ("killed", "whole"))
+        assert load(one / "metrics.json") == load(other / "metrics.json")
+        assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
