@@ -9,13 +9,14 @@ from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, read_write
 
 from runner.config.compose import CONFIG_NAME, Composed, Composer
 from runner.config.errors import ConfigError, Problem, problem
 from runner.config.headers import header
 from runner.config.hydra_job import hydra_job
 from runner.config.plain import flat, plain
+from runner.config.yaml_text import to_yaml
 from runner.execute import Origin, Result, build, execute, host_settings, inspect
 from runner.job import Job
 from runner.plan import Plan
@@ -75,7 +76,7 @@ def launch(
                     return execute(
                         prepared,
                         directory,
-                        config=OmegaConf.to_yaml(task),
+                        config=to_yaml(task),
                         parameters=parameters(task),
                         origin=origin(
                             composer.hydra.config_loader,

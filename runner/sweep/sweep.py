@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hydra._internal.hydra import Hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import report
-from runner.config.compose import CONFIG_NAME, Composer
+from runner.config.compose import CONFIG_NAME, Composer, refer_to
 from runner.config.errors import ConfigError, SweepFailed, first_line, problem
 from runner.config.globs import without_globs
+from runner.config.loader import parse
 from runner.launch import command_line
 from runner.sweep import engines, plugins
 from runner.sweep import manifest as manifests
@@ -275,6 +275,8 @@ def _wanted(composer: SweepComposer, checks: Checks, where: Sequence[str]) -> st
     Raises:
         ConfigError: what says so can't be read.
     """
+    if several := [word for word in where if parse(word).is_sweep_override()]:
+        raise problem(DIR, "one directory for the whole sweep", f"'{several[0].partition('=')[2]}'")
     composed = composer.compose([*checks.good[0].overrides, *where])
     if composed.problems:
         raise ConfigError(*composed.problems)
@@ -282,7 +284,7 @@ def _wanted(composer: SweepComposer, checks: Checks, where: Sequence[str]) -> st
     if len(checks.tasks) > 1:
         with read_write(config.hydra):
             config.hydra.runtime.choices.task = "experiments"
-    HydraConfig.instance().set_config(config)  # what ${hydra:…} refers to
+    refer_to(config)
     try:
         return str(config.hydra.sweep.dir)
     except OmegaConfBaseException as error:
