@@ -52,14 +52,10 @@ class Progress:
             missing: the jobs that are to be run; of a sweep that chooses its jobs as it goes, none.
         """
         self._terminal, self._root, self._jobs = terminal, root, {j.directory: j for j in missing}
-        words = [set(job.overrides) for job in manifest.jobs]
-        # What all jobs were told says nothing about one of them.
-        self._shared = set.intersection(*words) if len(words) > 1 else set()
-        if not words:
-            self._shared = set(manifest.overrides)
-        asked = dict.fromkeys(word for job in manifest.jobs for word in job.overrides)
-        keys = dict.fromkeys(_key(word) for word in asked if word not in self._shared)
-        self._short = short_names(list(keys))
+        self._shared = _shared(manifest)
+        words = (word for job in manifest.jobs for word in job.overrides)
+        varied = [word for word in words if word not in self._shared] or manifest.overrides
+        self._short = short_names(list(dict.fromkeys(map(_key, varied))))
         self._bar = Bar([job.directory for job in missing])
         self._troubles = 0
         self._told = (0, monotonic())
@@ -142,6 +138,14 @@ class Progress:
             return value
         name = key.lstrip("+~")
         return f"{key[: len(key) - len(name)]}{self._short.get(name, name)}{mark}{value}"
+
+
+def _shared(manifest: Manifest) -> set[str]:
+    """Words that say nothing about a job, as all of them were told these."""
+    told = [set(job.overrides) for job in manifest.jobs]
+    if not told:
+        return set(manifest.overrides)
+    return set.intersection(*told) if len(told) > 1 else set()
 
 
 def _key(word: str) -> str:

@@ -104,9 +104,10 @@ def row(parameters: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[st
             name: value if isinstance(value, bool) or is_number(value) else _text(value)
             for name, value in parameters.items()
         }
+    found = {name: (parameters.get(name, ABSENT), column.text) for name, column in columns.items()}
     return {
-        name: _text(parameters.get(name, ABSENT)) if column.text else parameters[name]
-        for name, column in columns.items()
+        name: _text(value) if text or _kind(value) is str else value
+        for name, (value, text) in found.items()
     }
 
 

@@ -183,8 +183,8 @@ class TestLines:
 
     def test_jobs_that_nobody_planned(self, tmp_path: Path) -> None:
         """A sweeper chooses values; what the command fixes isn't said."""
-        shown = Shown(tmp_path, [], terminal=False, words=("task=plan", "lr=interval(0,1)"))
-        shown.run(Planned(0, "k", ("task=plan", "lr=0.3"), "0"))
+        shown = Shown(tmp_path, [], terminal=False, words=("task=plan", "a.lr=interval(0,1)"))
+        shown.run(Planned(0, "k", ("task=plan", "a.lr=0.3"), "0"))
         assert shown.lines[0].split() == ["#0", "lr=0.3", "done", "0.25", "s"]
 
     def test_a_job_costs_little(self, tmp_path: Path) -> None:

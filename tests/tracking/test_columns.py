@@ -79,6 +79,12 @@ def test_cells_of_a_column_are_of_one_kind(one: Any, other: Any, cells: list[Any
         assert list(map(type, got)) == list(map(type, cells))
 
 
+def test_a_run_that_nobody_foresaw() -> None:
+    """A search tries values that it wasn't asked about before."""
+    assert row({"x": "auto"}, {"x": Column(text=False)}) == {"x": "auto"}
+    assert row({}, {"x": Column(text=False)}) == {"x": "–"}
+
+
 def test_too_many_values_are_no_list_to_choose_from() -> None:
     many = [{"x": f"v{i}"} for i in range(30)]
     assert len(columns(*many[:20], asked=("x",))["x"].options) == 20
