@@ -146,6 +146,7 @@ class Stacked:
         staying = set(places)
         for place, model in enumerate(self.models):
             if place not in staying:
+                # A copy, so that nothing holds what was stacked so far.
                 for tensor in [*model.parameters(), *model.buffers()]:
                     tensor.data = tensor.data.clone()
         self.models = [self.models[place] for place in places]
