@@ -198,7 +198,7 @@ def _running(jobs: Sequence[Running], width: int) -> list[Piece]:
         f"{names[0]} {jobs[0].label}" if len(jobs) == 1 else f"{len(jobs)} at once: {some(names)}"
     )
     newest = max(
-        (one.steps for one in jobs if one.steps is not None),
+        (one.steps for one in jobs if one.steps is not None and one.steps.done < one.steps.total),
         key=lambda steps: steps.since,
         default=None,
     )

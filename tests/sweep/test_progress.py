@@ -272,6 +272,11 @@ class TestBar:
                 one.advance("loss 0.1")
         shown = text(bar.lines(80)[1])
         assert shown == "64 at once: #0 … #63  learning ━━━━━───── 5/10  loss 0.1"
+        for one in steps:
+            one.done = 10
+        assert text(bar.lines(80)[1]) == "64 at once: #0 … #63"  # something else goes on now
+        for one in steps:
+            one.done = 5
         bar.running["0"].open(Steps(3, "drawing", 0))
         assert bar.running["0"].share == 0.5, "another bar takes nothing back"
 
