@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,17 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config.errors import ConfigError
 from runner.config.hydra_job import handlers, hydra_job, logged_by
+from runner.config.plain import plain
 from runner.execute import Origin
-from runner.launch import valid
 from runner.sweep.composition import SweepComposer
 from runner.sweep.manifest import Planned, SweepDirectory, digest, is_hydra
 from runner.sweep.progress import Progress
+from runner.sweep.settled import settle
 from runner.sweep.together import Kin, groups
 from runner.sweep.worker import Worker, ends_sweep
+from runner.tracking.directory import synced_behind
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +54,13 @@ class Conductor:
         mended: Collection[str],
         stop_on_error: bool,
         kin: Mapping[int, Kin | None],
+        computes: bool,
     ) -> None:
         self.jobs, self._loader = jobs, loader
         self._composer, self._directory, self._worker = composer, directory, worker
         self._mended = mended
         self._progress, self._stop_on_error, self._kin = progress, stop_on_error, kin
+        self._computes = computes
 
     def __call__(self, task_config: DictConfig) -> float | None:
         """Run the job that a launcher of Hydra's own has set up in this process."""
@@ -79,7 +83,10 @@ class Conductor:
             Stopped: one failed, and no more shall start.
             KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
         """
-        with _old_objects_left_alone():
+        if self._computes:
+            import torch  # noqa: F401  # its hundred thousands of objects are to be settled too
+        settle()
+        with synced_behind():
             for jobs in self._batches(callbacks):
                 if len(jobs) > 1 and self._run_together(jobs):
                     continue
@@ -105,7 +112,10 @@ class Conductor:
     def _asked(self, number: int, words: Sequence[str]) -> Planned:
         """A job that a sweeper has chosen as it went."""
         composed = self._composer.compose(words, number=number)
-        key = digest(valid(composed)[1])
+        if composed.problems:
+            raise ConfigError(*composed.problems)
+        # Not validated: values that are wrong together are this trial's failure, not the search's.
+        key = digest(plain(composed.config))
         directory = str(OmegaConf.select(composed.config, "hydra.sweep.subdir"))
         return Planned(number, key, tuple(words), directory)
 
@@ -182,21 +192,6 @@ class Conductor:
     def _stop_if(self, failed: bool) -> None:
         if failed and self._stop_on_error:
             raise Stopped
-
-
-@contextmanager
-def _old_objects_left_alone() -> Iterator[None]:
-    """Spare Python's garbage collector what was there before the first job.
-
-    Configs refer to themselves in circles, so it runs often; looking through torch's hundred
-    thousands of objects each time takes a third of what a small job costs.
-    """
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _told(words: Sequence[str]) -> tuple[str, ...]:

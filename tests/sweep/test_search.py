@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faulty import Faulty
+from shell import Finished
 
 from runner.config.errors import ConfigError
 
@@ -88,6 +90,7 @@ def test_a_search_comes_near_to_the_best_and_is_taken_up_again(faulty: Faulty) -
     assert set(faulty.noted("begin").values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_search_for_the_most_goes_the_other_way(faulty: Faulty) -> None:
     words = [*SEARCH, "seed=range(0,1000)", "hydra.sweeper.n_trials=25"]
     code, _, err = faulty.sweep(*words, "sweep.objective={metric: value, goal: max}")
@@ -110,6 +113,7 @@ def test_a_failed_trial_does_not_end_the_search_and_is_tried_again(faulty: Fault
     assert {seed: job for job, seed in seeds().items()} == number
 
 
+@pytest.mark.slow
 def test_trials_run_at_once_and_one_that_dies_is_one_trial(faulty: Faulty) -> None:
     words = [*SEARCH, "hydra/launcher=joblib", "seed=3,4,5,6", "hydra.sweeper.sampler=random"]
     settings = ["hydra.sweeper.n_trials=16", "hydra.sweeper.n_jobs=2"]
@@ -119,6 +123,7 @@ def test_trials_run_at_once_and_one_that_dies_is_one_trial(faulty: Faulty) -> No
     assert "3 completed, 1 killed" in out
 
 
+@pytest.mark.slow
 def test_the_seed_decides_what_is_tried(faulty: Faulty) -> None:
     found = []
     for place, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -137,3 +142,22 @@ def test_every_value_of_a_choice_is_checked_before_the_first_trial(faulty: Fault
     assert code == 2
     assert "seed: expected at least 0, got -1" in err
     assert not FOLDER.exists()
+
+
+@pytest.mark.parametrize("launcher", ["runner", pytest.param("joblib", marks=pytest.mark.slow)])
+def test_values_that_are_wrong_together_fail_one_trial(
+    launcher: str, cli: Callable[..., Finished]
+) -> None:
+    """A kernel of 9 needs images larger than 12: conv1 gives 8, pool1 4, and conv2 needs 5."""
+    done = cli(
+        "-m", *SEARCH, f"hydra/launcher={launcher}", "hydra.sweeper.sampler=random",
+        "hydra.sweeper.n_trials=12", "sweep.objective={metric: multiply_adds, goal: min}",
+        "task=plan", "stack=lenet", "data=noise", "data.width=28", "data.height=28,12",
+        "stack.layers.conv1.kernel=5,9",
+    )  # fmt: skip
+    assert done.rc == 1, done.stderr
+    assert "3 completed, 1 failed" in done.stdout
+    assert "stack.layers.conv2.kernel: expected height at most 4" in done.stdout
+    assert "best" in next(
+        line for line in done.stdout.splitlines() if line.startswith("5       12")
+    )
