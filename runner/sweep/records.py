@@ -14,7 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from runner.sweep.manifest import MANIFEST
+from runner.sweep.manifest import MANIFEST, is_hydra
 from runner.tracking.directory import STATUS, state
 
 COMPLETED, FAILS, FAILED, UNREADABLE = "completed", "does not hold", "failed", "unreadable"
@@ -223,7 +223,8 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 def _from_overrides(words: list[Any] | tuple[str, ...]) -> dict[str, Any]:
     """Values by path, as far as a job's overrides tell them."""
-    pairs = [str(word).lstrip("+").partition("=") for word in words]
+    told = [str(word).lstrip("+") for word in words]
+    pairs = [word.partition("=") for word in told if not is_hydra(word)]
     return {key: _value(text) for key, mark, text in pairs if mark}
 
 

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 from faulty import Faulty
 
+from runner import menu
 from runner.config.errors import SweepFailed
 from runner.sweep.sweep import sweep
+from runner.tasks import Task
 from runner.tracking.directory import state
 
 joblib = pytest.param(
@@ -293,3 +295,77 @@ def test_a_second_signal_while_the_summary_is_written(
     assert not (workplace / "out" / "summary.md").exists()
     assert not list((workplace / "out").rglob("*.tmp"))
     monkeypatch.undo()
+
+
+class TestTogether:
+    """Jobs that are learned as one computation: what befalls it befalls none of the others."""
+
+    WORDS = ("task=learn_kernel", "seed=0,1,2,3", "tensorboard=false", "hydra.sweep.dir=out")
+
+    @pytest.fixture
+    def lesson(self) -> type[Task]:
+        """The task, whose `run_together` a test can replace."""
+        task = menu.find("runner.tasks", "learn_kernel", Task)  # type: ignore[type-abstract]
+        assert task is not None
+        return task
+
+    def breaks(self, lesson: type[Task], patch: pytest.MonkeyPatch, how: BaseException) -> None:
+        """Everything is learned, and logged, and then it goes wrong."""
+        whole = lesson.run_together.__func__  # type: ignore[attr-defined]
+
+        def broken(cls: type[Task], tasks: Any, runs: Any) -> Any:
+            whole(cls, tasks, runs)
+            raise how
+
+        patch.setattr(lesson, "run_together", classmethod(broken))
+
+    @pytest.mark.parametrize("how", [ValueError("told to"), SystemExit(7), MemoryError()])
+    def test_what_fails_together_is_done_one_by_one(
+        self, how: BaseException, lesson: type[Task], workplace: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        expected = {one.number: one.metrics for one in sweep([*self.WORDS[:-1]]).records}
+        self.breaks(lesson, monkeypatch, how)
+        swept = sweep(self.WORDS)
+        assert [one.state for one in swept.records] == ["completed"] * 4
+        for one in swept.records:
+            assert one.metrics == pytest.approx(expected[one.number], rel=1e-4)
+            steps = (workplace / "out" / one.directory / "metrics.jsonl").read_text().splitlines()
+            assert len(steps) == len({json.loads(step)["step"] for step in steps})
+
+    def test_one_that_fails_is_alone_with_it(
+        self, lesson: type[Task], workplace: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alone = lesson.run
+        monkeypatch.setattr(
+            lesson, "run", lambda task, run: fail() if run.seed == 2 else alone(task, run)
+        )
+
+        def fail() -> Any:
+            raise ValueError("told to")
+
+        self.breaks(lesson, monkeypatch, ValueError("together"))
+        with pytest.raises(SweepFailed, match="#2 ValueError: told to"):
+            sweep(self.WORDS)
+        assert states(workplace / "out", 4) == ["COMPLETED", "COMPLETED", "FAILED", "COMPLETED"]
+
+    @pytest.mark.parametrize("how", [KeyboardInterrupt(), SystemExit(143)])
+    def test_who_ends_it_ends_all(
+        self, how: BaseException, lesson: type[Task], workplace: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        with monkeypatch.context() as patch:
+            self.breaks(lesson, patch, how)
+            with pytest.raises(type(how)) as caught:
+                sweep(self.WORDS)
+        assert len(caught.value.__notes__) == 2  # not two for each job
+        assert "sweep.resume=" in caught.value.__notes__[1]
+        assert states(workplace / "out", 4) == ["INTERRUPTED"] * 4
+        swept = sweep(["sweep.resume=out"])
+        assert [one.state for one in swept.records] == ["completed"] * 4
+
+    def test_stopping_at_a_failure_keeps_what_was_learned_with_it(self, workplace: Path) -> None:
+        words = ("task=learn_kernel", "task.optimizer.lr=0.01,1e20,0.02", "seed=0")
+        with pytest.raises(SweepFailed, match="1 of 3 jobs are not complete: 1 failed"):
+            sweep([*words, "sweep.on_error=stop", "tensorboard=false", "hydra.sweep.dir=out"])
+        assert states(workplace / "out", 3) == ["COMPLETED", "FAILED", "COMPLETED"]

@@ -205,6 +205,8 @@ class TestWhatTheSweepIsTold:
             ),
             ("hydra.sweep.dir=", "hydra.sweep.dir: expected a directory, got an empty name"),
             ("hydra.sweep.dir=${nope}/x", "hydra.sweep.dir: expected "),
+            ("hydra.sweep.dir=a,b", "hydra.sweep.dir: expected one value, got 'a,b'."),
+            ("hydra.sweep.dir=[", "hydra.sweep.dir: expected a value that can be read, got '['."),
             ("hydra.sweep.dri=x", "hydra.sweep.dri: expected one of"),
         ],
     )
