@@ -17,9 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner import report
 from runner.config.compose import CONFIG_NAME, Composer, refer_to
-from runner.config.errors import ConfigError, SweepFailed, first_line, problem
+from runner.config.errors import ConfigError, Problem, SweepFailed, first_line, problem
 from runner.config.globs import without_globs
-from runner.config.loader import parse
 from runner.launch import command_line
 from runner.sweep import engines, plugins
 from runner.sweep import manifest as manifests
@@ -29,6 +28,7 @@ from runner.sweep.manifest import Manifest, Planned, SweepDirectory
 from runner.sweep.preflight import Checks, check_count, preflight
 from runner.sweep.progress import Progress
 from runner.sweep.records import ABSENT, COMPLETED, FAILS, SKIPPED, Record
+from runner.sweep.settled import settled
 from runner.sweep.summary import Summary, show, summarize, write
 from runner.sweep.worker import Worker
 from runner.terminal import Terminal, print_error
@@ -83,7 +83,7 @@ def sweep(
         config_dir = config_dir or earlier.config_dir
     terminal = Terminal()
     plugins.register()
-    with Composer(config_dir, config_name) as composer:
+    with settled(), Composer(config_dir, config_name) as composer:
         jobs_composer = SweepComposer(composer)
         words = without_globs(words, composer.options)
         check_count(words)
@@ -136,6 +136,7 @@ def _run(
         mended=checks.mended,
         stop_on_error=job.sweep.on_error == "stop",
         kin={one.number: one.kin for one in checks.good},
+        computes=job.task.needs_torch,
     )
     stop: BaseException | None = None
     try:
@@ -262,7 +263,7 @@ def _manifest(
         None if objective is None else asdict(objective),
         earlier.started if earlier is not None else datetime.now(UTC).isoformat(timespec="seconds"),
         jobs if grid else (),
-        tuple(checks.bad),
+        tuple(checks.bad) if grid else (),  # a search checks values, not trials
     )
     if earlier is not None:
         manifests.check_same(directory.path, earlier, manifest)
@@ -275,11 +276,10 @@ def _wanted(composer: SweepComposer, checks: Checks, where: Sequence[str]) -> st
     Raises:
         ConfigError: what says so can't be read.
     """
-    if several := [word for word in where if parse(word).is_sweep_override()]:
-        raise problem(DIR, "one directory for the whole sweep", f"'{several[0].partition('=')[2]}'")
     composed = composer.compose([*checks.good[0].overrides, *where])
     if composed.problems:
-        raise ConfigError(*composed.problems)
+        # Its hint to sweep over the values would be no help here.
+        raise ConfigError(*(Problem(one.path, one.expected, one.got) for one in composed.problems))
     config = composed.config
     if len(checks.tasks) > 1:
         with read_write(config.hydra):

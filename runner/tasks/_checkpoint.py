@@ -41,9 +41,9 @@ def save_checkpoint(directory: Path, content: Mapping[str, Any]) -> None:
     path, sums = directory / CHECKPOINT, _sums(directory)
     line = f"{hashlib.sha256(packed).hexdigest()}  {CHECKPOINT}\n"
     before = sums.read_text() if sums.exists() else ""
-    write_atomically(sums, (line + before).encode())
-    write_atomically(path, packed)
-    write_atomically(sums, line.encode())
+    write_atomically(sums, (line + before).encode(), at_once=True)
+    write_atomically(path, packed, at_once=True)
+    write_atomically(sums, line.encode(), at_once=True)
 
 
 def load_checkpoint(directory: Path, device: str = "cpu") -> dict[str, Any] | None:

@@ -4,32 +4,45 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from math import isfinite
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any, BinaryIO
 
 from runner.config.errors import problem
+
+logger = logging.getLogger(__name__)
 
 STATUS, LOCK = "status.json", ".lock"
 
 
 def write_atomically(
-    path: Path, content: bytes | Callable[[BinaryIO], None], *, sync: bool = True
+    path: Path,
+    content: bytes | Callable[[BinaryIO], None],
+    *,
+    sync: bool = True,
+    at_once: bool = False,
 ) -> None:
     """Write a file so that a reader, or a crash, never sees half of it.
 
     The content, or what a function writes, goes to a temporary name, is synced, and takes the
     file's place in one step.
-    Without `sync`, that holds for a crash of the program, not for one of the machine.
+    Without `sync`, that holds for a crash of the program, not for one of the machine; within
+    `synced_behind`, for one of the machine a moment later, unless it must `at_once`: where the
+    file takes the place of one that is worth keeping.
     """
+    behind = None if at_once else _behind
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -37,13 +50,50 @@ def write_atomically(
                 file.write(content)
             else:
                 content(file)
-            if sync:
+            if sync and behind is None:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if sync and behind is not None:
+            behind.put(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+_behind: Queue[Path | None] | None = None
+"""What is written and still to be synced, in order."""
+
+
+@contextmanager
+def synced_behind() -> Iterator[None]:
+    """Let a thread sync what is written in here, while the program goes on.
+
+    A disk takes milliseconds to say that a file is safe, which is as long as a small job takes.
+    Files are synced in the order in which they were written, and all of them before this ends. If
+    the machine crashes, what was written last may be damaged: a run's state, which comes last, is
+    no more whole than what it speaks of.
+    """
+    global _behind
+    before, queue = _behind, Queue[Path | None](maxsize=256)
+    thread = Thread(target=_sync_all, args=(queue,), name="sync", daemon=True)
+    thread.start()
+    _behind = queue
+    try:
+        yield
+    finally:
+        _behind = before
+        queue.put(None)
+        thread.join()
+
+
+def _sync_all(queue: Queue[Path | None]) -> None:
+    while (path := queue.get()) is not None:
+        try:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            logger.warning("%s may not survive a crash of the machine: %s", path, error)
 
 
 def write_json(path: Path, data: Any, *, sync: bool = True) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from math import inf, nan
@@ -24,6 +25,7 @@ from runner.tracking.directory import (
     environment,
     json_safe,
     state,
+    synced_behind,
     write_atomically,
     write_json,
 )
@@ -241,3 +243,38 @@ def test_environment_says_what_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     # Somebody else's repository that the package was installed into isn't the project's.
     monkeypatch.setattr(directory, "__file__", str(tmp_path / "a" / "b" / "c.py"))
     assert environment()["git_commit"] is None
+
+
+def test_files_are_synced_behind_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, bool]] = []
+    main = threading.current_thread()
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").resolve().name
+        synced.append((name, threading.current_thread() is main))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with synced_behind():
+        for name in "abc":
+            write_atomically(tmp_path / name, name.encode())
+            assert (tmp_path / name).read_text() == name, "whole at once"
+        write_atomically(tmp_path / "never", b"", sync=False)
+    assert synced == [("a", False), ("b", False), ("c", False)], "all before the end, in order"
+    synced.clear()
+    with synced_behind():
+        write_atomically(tmp_path / "kept", b"", at_once=True)
+        assert [on_main for _, on_main in synced] == [True]
+    write_atomically(tmp_path / "after", b"")
+    assert [on_main for _, on_main in synced] == [True, True]
+
+
+def test_what_cannot_be_synced_behind_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with synced_behind():
+        write_atomically(tmp_path / "gone", b"")
+        (tmp_path / "gone").unlink()
+        write_atomically(tmp_path / "there", b"")
+    # The file may have been synced before it was removed; the thread goes on in either case.
+    assert all("gone may not survive" in record.message for record in caplog.records)
+    assert (tmp_path / "there").exists()
