@@ -213,7 +213,7 @@ def state(path: Path) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions and place, as `status.json` records them; torch isn't imported for it."""
-    return {"versions": _versions(), "git_commit": _git_commit(), "pid": os.getpid()}
+    return {"versions": _versions(), "git_commit": _git_commit(__file__), "pid": os.getpid()}
 
 
 @cache
@@ -223,9 +223,9 @@ def _versions() -> dict[str, str]:
 
 
 @cache
-def _git_commit() -> str | None:
+def _git_commit(source: str) -> str | None:
     """The commit of the project's own checkout, or None when it is installed without one."""
-    root = Path(__file__).parents[2]
+    root = Path(source).parents[2]
     if not (root / ".git").exists():
         return None
     try:
