@@ -17,9 +17,10 @@ from runner.config.headers import header
 from runner.config.hydra_job import hydra_job
 from runner.config.plain import flat, plain
 from runner.config.yaml_text import to_yaml
-from runner.execute import Origin, Result, build, execute, host_settings, inspect
+from runner.execute import Origin, Result, execute
 from runner.job import Job
 from runner.plan import Plan
+from runner.prepare import build, host_settings, inspect
 from runner.resume import recorded
 from runner.terminal import Terminal
 from runner.tracking.directory import claim

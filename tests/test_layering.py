@@ -30,7 +30,7 @@ TIERS = [
     ["runner.tracking"],
     ["runner.tasks"],
     ["runner.report"],
-    ["runner.job", "runner.execute", "runner.terminal"],
+    ["runner.job", "runner.prepare", "runner.execute", "runner.terminal"],
     ["runner.launch", "runner.resume", "runner.sweep"],
     ["runner.__main__", "runner"],
 ]
@@ -57,6 +57,10 @@ ONLY = {
     "matplotlib": ["runner.tracking"],
     "sklearn": ["runner.data"],
     "yaml": ["runner.config"],
+    "joblib": ["runner.sweep.engines"],
+    "optuna": ["runner.sweep.engines"],
+    "ray": ["runner.sweep.engines"],
+    "submitit": ["runner.sweep.engines"],
 }
 """Who may know a library."""
 

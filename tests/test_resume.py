@@ -19,7 +19,7 @@ from shell import COMMAND, Finished
 import runner
 from runner import launch
 from runner.config.errors import ConfigError
-from runner.execute import Prepared, build
+from runner.prepare import Prepared, build
 from runner.tasks.learn_kernel import Diverged
 from runner.tracking.directory import RunDirectory, state
 from runner.tracking.files import Files

@@ -8,7 +8,6 @@ which keys there are, and refuse the others with a better hint than composition 
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,12 +21,9 @@ from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import IntervalSweep
-from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.config.errors import ConfigError, Problem, did_you_mean, first_line, one_of, problem
 from runner.config.globs import without_globs
 from runner.config.loader import Loader, parse
+from runner.config.process import Globals, refer_to
 
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -68,55 +65,8 @@ class Composed:
         return [text for text in self.overrides if text.startswith("++")]
 
 
-PLUGINS = {
-    ("hydra/sweeper", "runner"): "Sweeper",
-    ("hydra/sweeper", "_optuna"): "OptunaSweeper",
-    ("hydra/launcher", "runner"): "Launcher",
-    ("hydra/launcher", "_joblib"): "JoblibLauncher",
-    ("hydra/launcher", "_ray"): "RayLauncher",
-    ("hydra/launcher", "_submitit_local"): "LocalLauncher",
-    ("hydra/launcher", "_submitit_slurm"): "SlurmLauncher",
-}
-"""Classes of `runner.sweep.plugins` by the configs that stand for them.
-
-YAML here names no Python, so these configs are not files. Those that begin with ``_`` are for the
-files of the same name, which say the settings.
-"""
-
-for (group, name), plugin in PLUGINS.items():
-    ConfigStore.instance().store(name, {"_target_": f"hydra_plugins.runner.{plugin}"}, group)
-
-
 GRIDS = ("runner", "basic")
 """Sweepers that run every combination of the listed values, which is known before the first."""
-
-
-class _Globals:
-    """What Hydra keeps for the whole process, so that it can be put back."""
-
-    def __init__(self) -> None:
-        root = logging.getLogger()
-        self._handlers, self._level = root.handlers[:], root.level
-        self._hydra, self._config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
-        self._name = JobRuntime.instance().conf.get("name")
-        self._base = version.getbase()
-
-    def restore(self) -> None:
-        """Put it back, and close the logs of jobs."""
-        root = logging.getLogger()
-        for handler in set(root.handlers) - set(self._handlers):
-            handler.close()
-        root.handlers[:] = self._handlers
-        root.setLevel(self._level)
-        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = self._hydra, self._config
-        JobRuntime.instance().set("name", self._name)
-        version.VersionBase.instance().version_base = self._base
-
-
-def refer_to(config: DictConfig) -> None:
-    """Make ``${hydra:…}`` refer to a config, as ``HydraConfig.set_config`` does, without a copy."""
-    OmegaConf.set_readonly(config.hydra, True)
-    HydraConfig.instance().cfg = config  # type: ignore[assignment]  # Hydra does the same
 
 
 class Composer:
@@ -147,7 +97,7 @@ class Composer:
                 raise problem("--config-dir", "a folder", f"'{folder}', which is not one")
             last = SearchPathQuery(provider="schema")
             search_path.prepend("command-line", f"file://{path}", anchor=last)
-        self._before = _Globals()
+        self._before = Globals()
         version.setbase("1.3")
         GlobalHydra.instance().clear()
         self.hydra = Hydra("runner", Loader(search_path))

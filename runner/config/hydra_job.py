@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
 from omegaconf import DictConfig, open_dict, read_write
 
-from runner.config.compose import refer_to
+from runner.config.process import refer_to
 from runner.config.yaml_text import to_yaml
 
 
@@ -50,7 +50,7 @@ def hydra_job(
             done.working_dir = str(directory)
         configure_log(config.hydra.job_logging, config.hydra.verbose)
         if record and config.hydra.output_subdir is not None:
-            _record(done, directory / str(config.hydra.output_subdir))
+            _record(config, directory / str(config.hydra.output_subdir))
         with env_override(done.hydra_cfg.hydra.job.env_set):
             if callbacks is not None:
                 callbacks.on_job_start(config=config, task_function=_nothing)
@@ -87,12 +87,15 @@ def logged_by(handlers: list[logging.Handler]) -> Iterator[None]:
             handler.close()
 
 
-def _record(job: JobReturn, folder: Path) -> None:
+def _record(config: DictConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    overrides = job.hydra_cfg.hydra.overrides.task
-    contents = {"config": job.cfg, "hydra": job.hydra_cfg, "overrides": overrides}
-    for name, content in contents.items():
-        (folder / f"{name}.yaml").write_text(to_yaml(content), encoding="utf-8")
+    texts = {
+        "config": to_yaml(config, [str(key) for key in config if key != "hydra"]),
+        "hydra": to_yaml(config, ["hydra"]),
+        "overrides": to_yaml(config.hydra.overrides.task),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 def _part(config: DictConfig, keys: Iterable[str]) -> DictConfig:

@@ -16,9 +16,10 @@ from omegaconf import read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from runner import report
-from runner.config.compose import CONFIG_NAME, Composer, refer_to
+from runner.config.compose import CONFIG_NAME, Composer
 from runner.config.errors import ConfigError, Problem, SweepFailed, first_line, problem
 from runner.config.globs import without_globs
+from runner.config.process import refer_to
 from runner.launch import command_line
 from runner.sweep import engines, plugins
 from runner.sweep import manifest as manifests

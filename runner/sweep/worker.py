@@ -25,13 +25,12 @@ from runner.execute import (
     Execution,
     Origin,
     Result,
-    host_settings,
-    prepare,
     reason,
     show_failure,
 )
 from runner.job import Job
 from runner.launch import origin, parameters
+from runner.prepare import host_settings, prepare
 from runner.resume import Recorded, recorded
 from runner.sweep.manifest import MANIFEST, METRICS, Planned, complete, digest, mapping, read
 from runner.tasks import Objective, Progress, load, no_progress

@@ -12,8 +12,9 @@ from hydra.types import RunMode
 from yardstick import Yardstick, nodes
 
 from runner.config import loader
-from runner.config.compose import Composer, refer_to
+from runner.config.compose import Composer
 from runner.config.loader import _Mold
+from runner.config.process import refer_to
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from runner.config.compose import Composer
 from runner.config.errors import ConfigError
 from runner.config.plain import plain
 from runner.data import Images
-from runner.execute import prepare
 from runner.job import Job
+from runner.prepare import prepare
 from runner.tasks._classified import Classified
 from runner.tasks._optimizer import Diverged
 from runner.tasks._training import Training, predict, score, shuffled

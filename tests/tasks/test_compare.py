@@ -15,9 +15,9 @@ from bare_run import composed
 
 import runner
 from runner.config.errors import ConfigError
-from runner.execute import Prepared, prepare
 from runner.job import Job
 from runner.ops.loops import LoopsConv
+from runner.prepare import Prepared, prepare
 from runner.tasks import _error_bound, compare
 from runner.tasks._error_bound import output_bound, roundings, says_nothing
 

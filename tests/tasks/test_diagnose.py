@@ -21,11 +21,11 @@ from bare_run import composed
 
 import runner
 from runner.config.errors import ConfigError
-from runner.execute import prepare
 from runner.geometry import Field, Shape
 from runner.layers.conv import Conv
 from runner.ops import Ops
 from runner.plan import Plan
+from runner.prepare import prepare
 from runner.tasks import _quadratic
 from runner.tasks._quadratic import curvature, lanczos, stable_learning_rate
 from runner.tasks.diagnose import _factor

@@ -23,10 +23,10 @@ from bare_run import composed
 
 import runner
 from runner.config.errors import ConfigError
-from runner.execute import Prepared, prepare
 from runner.job import Job
 from runner.layers.conv import Conv
 from runner.plan import Plan
+from runner.prepare import Prepared, prepare
 from runner.tasks import _film, learn_kernel
 from runner.tasks._optimizer import Optimizer
 from runner.tasks._quadratic import stable_learning_rate

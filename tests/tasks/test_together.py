@@ -11,8 +11,8 @@ import pytest
 import torch
 from bare_run import composed
 
-from runner.execute import prepare
 from runner.job import Job
+from runner.prepare import prepare
 from runner.tasks import Run
 from runner.tasks._checkpoint import load_checkpoint
 from runner.tasks._dropout import Masks

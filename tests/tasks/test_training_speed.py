@@ -19,8 +19,8 @@ from bare_run import composed
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from runner.execute import prepare
 from runner.job import Job
+from runner.prepare import prepare
 from runner.tasks import Run
 from runner.tasks._training import Training, shuffled
 from runner.tasks.classify import Classify

@@ -61,7 +61,13 @@ class _Workers(Pool):
     def submit(self, calls: Sequence[Call]) -> None:
         for call in calls:
             worker = self._idle.pop()
-            self._running[worker.submit(call)] = worker, call
+            try:
+                future = worker.submit(call)
+            except BrokenExecutor:  # its process died while it waited
+                worker.kill()
+                worker = _Worker(self.threads)
+                future = worker.submit(call)
+            self._running[future] = worker, call
 
     def wait(self) -> list[Ended]:
         done, _ = wait(self._running, return_when=FIRST_COMPLETED)

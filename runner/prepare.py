@@ -1,0 +1,110 @@
+"""Prepare a planned job: load its images, find its device, build its model; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.data import Images
+from runner.job import Job
+from runner.plan import Plan
+from runner.tasks import Run
+from runner.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that is known to work as far as can be known before its directory exists."""
+
+    job: Job
+    plan: Plan
+    run: Run
+
+
+def prepare(job: Job, plan: Plan, images: Images | None = None) -> Prepared:
+    """Load a planned job's images, find its device and build its model.
+
+    Args:
+        job: what to run.
+        plan: of its stack.
+        images: its data, where they are loaded already.
+
+    Raises:
+        ConfigError: the job can't run; nothing was written.
+    """
+    prepared = inspect(job, plan, images)
+    build(prepared)
+    return prepared
+
+
+def inspect(job: Job, plan: Plan, images: Images | None = None) -> Prepared:
+    """Load a planned job's images and let its task look at them; torch isn't imported for it.
+
+    Raises:
+        ConfigError: they can't be read, or don't suit the task.
+    """
+    run = Run(
+        stack=job.stack,
+        data=job.data,
+        ops=job.ops,
+        plan=plan,
+        device="none",
+        dtype=job.dtype,
+        seed=job.seed,
+        tracker=Tracker(),
+        directory=Path(),
+    )
+    if images is not None:
+        run.images = images
+    if job.task.needs_torch:
+        job.task.check_images(run.images, plan)
+    return Prepared(job, plan, run)
+
+
+def build(prepared: Prepared) -> None:
+    """Find the device and build the model of an inspected job.
+
+    Raises:
+        ConfigError: the device is absent, or can't compute it.
+    """
+    job, plan, run = prepared.job, prepared.plan, prepared.run
+    if job.task.needs_torch:
+        run.device = _set_up_torch(job)
+        # Planned for the CPU where the device was left open; now it is known.
+        job.stack.check_ops(plan, job.ops, job.dtype, run.device.partition(":")[0])
+        _ = run.model
+
+
+@contextmanager
+def host_settings(job: Job) -> Iterator[None]:
+    """Leave torch's process-wide settings as a notebook had them before the run."""
+    if not job.task.needs_torch:
+        yield
+        return
+    import torch
+
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    exactness = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
+        matmul.allow_tf32, cudnn.allow_tf32 = exactness
+
+
+def _set_up_torch(job: Job) -> str:
+    """Set threads, seed and exactness, and find the device."""
+    import torch
+
+    device = job.resolve_device()
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    torch.manual_seed(job.seed)
+    # Shortcuts that trade digits for speed are off unless somebody asks for them.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return device
