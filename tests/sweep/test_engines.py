@@ -77,7 +77,8 @@ def test_a_job_that_fails_leaves_the_others_alone(name: str, faulty: Faulty) -> 
 
 @pytest.mark.parametrize("name", [JOBLIB, SLOW_SUBMITIT, SLOW_RAY])
 def test_a_job_whose_process_dies_is_the_only_one_that_is_lost(name: str, faulty: Faulty) -> None:
-    words = [f"hydra/launcher={name}", SWEEP, "seed=0,1,2,3"]
+    # One worker: who does the jobs after that one isn't left to chance.
+    words = [f"hydra/launcher={name}", "hydra.launcher.n_jobs=1", SWEEP, "seed=0,1,2,3"]
     code, out, err = faulty.sweep(*words, fault="SIGKILL@1")
     assert code == 1, err
     assert states() == {"0": "COMPLETED", "1": "DEAD", "2": "COMPLETED", "3": "COMPLETED"}
@@ -91,6 +92,21 @@ def test_a_job_whose_process_dies_is_the_only_one_that_is_lost(name: str, faulty
     assert code == 0, err
     assert set(states().values()) == {"COMPLETED"}
     assert faulty.noted("begin") == {0: 1, 1: 2, 2: 1, 3: 1}
+
+
+def test_a_worker_that_dies_while_it_waits_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.sweep.engines.joblib.perform", str)
+    launcher = JoblibLauncher()
+    launcher.settings = JoblibPreset(n_jobs=1)
+    pool = launcher.open(2, "")
+    pool.submit(["one"])  # type: ignore[list-item]  # whatever can be sent
+    assert pool.wait() == ["one"]
+    (worker,) = pool._idle  # type: ignore[attr-defined]  # joblib's
+    os.kill(worker._pid.result(), signal.SIGKILL)
+    time.sleep(0.5)  # joblib notices
+    pool.submit(["two"])  # type: ignore[list-item]
+    assert pool.wait() == ["two"]
+    pool.close()
 
 
 @pytest.mark.slow
