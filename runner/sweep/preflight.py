@@ -29,6 +29,9 @@ MOST = 100_000
 ALIKE = 200
 """Wrong jobs, one after the other and nothing else, that have nothing new to say."""
 
+HERE = ("runner", "basic", "joblib", "submitit_local")
+"""Launchers whose jobs have the devices of this machine."""
+
 SUBDIR = "hydra.sweep.subdir"
 
 VALUES = 4
@@ -183,10 +186,14 @@ def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence
     job, raw = valid(composed)
     plan = job.plan()
     config = composed.config
+    chosen = config.hydra.runtime.choices
+    needed = job.task.needs_torch and job.device not in ("auto", "cpu")
+    if needed and chosen["hydra/launcher"] in HERE:
+        job.resolve_device()  # imports torch, so it comes last
     wanted = _subdir(config)
     checks.first = checks.first or (job, composed)
     checks.told.setdefault(job.sweep, number)
-    checks.experiments |= config.hydra.runtime.choices.get("experiment") is not None
+    checks.experiments |= chosen.get("experiment") is not None
     asked = [word.lstrip("+~").partition("=")[0] for word in words]
     checks.columns.add({**choices(config), **parameters(config)}, asked)
     checks.tasks[job.task.kind] = None

@@ -234,10 +234,19 @@ class TestMany:
         assert len(again.records) == count
         assert sum(here.noted("begin").values()) == count
 
-    @pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        ("words", "count"),
+        [
+            (["task=faulty"], 60),
+            pytest.param(
+                ["task=learn_kernel", "sweep.vectorize=false"], 600, marks=pytest.mark.slow
+            ),
+        ],
+    )
     def test_memory_stays_where_it_is(
-        self, count: int, here: Faulty, workplace: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, words: list[str], count: int, here: Faulty, workplace: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
         """After a sixth of the jobs everything is loaded; the others may not add up."""
         sizes: dict[int, int] = {}
         from runner.sweep.conductor import Conductor
@@ -249,7 +258,7 @@ class TestMany:
             return run(self, job, callbacks)
 
         monkeypatch.setattr(Conductor, "_run", watched)
-        sweep(["task=faulty", f"seed=range(0,{count})"], config_dir=here.configs)
+        sweep([*words, f"seed=range(0,{count})"], config_dir=here.configs)
         assert len(sizes) == count
         assert sizes[count - 1] - sizes[count // 6] < 20 * 2**20
 

@@ -144,6 +144,17 @@ def test_as_many_as_are_allowed() -> None:
         check_count(["seed=range(0,3,0)"])
 
 
+def test_devices_that_are_absent(workplace: Path) -> None:
+    found = refused_sweep("task=edge", "device=cpu,cuda:99", "seed=0,1")
+    assert len(found) == 1
+    assert found[0].startswith("job #2, #3: device: expected a device of this machine (")
+    assert list(workplace.iterdir()) == []
+    # Another machine may have it, and who only plans needs none.
+    assert len(checked([["device=cuda:99"], ["device=cuda:99", "seed=2"]]).good) == 2
+    elsewhere = ["task=edge", "stack=sobel", "device=cuda:99", "hydra/launcher=submitit_slurm"]
+    assert len(checked([elsewhere]).good) == 1
+
+
 class TestSkipping:
     def test_the_others_run_and_the_reasons_are_kept(self, here: Faulty, workplace: Path) -> None:
         words = ["task=faulty", "seed=0,-1,2", "sweep.on_invalid=skip", "hydra.sweep.dir=out"]
