@@ -85,7 +85,7 @@ class OptunaSweeper(Sweeper):
             ConfigError: the job is wrong, has no metric, or there is nothing to search.
         """
         if not any(distribution(text) for text in overrides):
-            hint = "Give one: task.optimizer.lr=interval(0.001,0.1)."
+            hint = "Give one: task.optimizer.lr=interval(0.001,0.03)."
             raise problem("hydra/sweeper", "values to search among", "none", hint)
         job = Job.parse(plain(config))
         objective = job.objective()
