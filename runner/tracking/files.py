@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from runner.tracking import Tracker
 from runner.tracking.directory import json_safe, write_atomically
@@ -16,8 +20,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 STEPS = "metrics.jsonl"
-LEVEL = 3
-"""Of compression: half of the default's time, for files that are a fifth to a half larger."""
+
+UP, RGB = 2, 2
+"""PNG's numbers for a row as its difference from the one above, and for three colours a pixel."""
 
 
 class Files(Tracker):
@@ -78,13 +83,34 @@ class _Last:
         """The bytes; comparing pixels takes a tenth of the time that encoding takes."""
         pixels = (picture.mode, picture.size, picture.tobytes())
         if pixels != self._pixels:
-            buffer = io.BytesIO()
-            picture.save(buffer, format="PNG", compress_level=LEVEL)
-            self._pixels, self._encoded = pixels, buffer.getvalue()
+            self._pixels, self._encoded = pixels, _encode(picture)
         return self._encoded
 
 
 _LAST = _Last()
+
+
+def _encode(picture: Image) -> bytes:
+    """A PNG file; of a colour picture without Pillow's search for each row's best filter.
+
+    Rows of drawings mostly equal the one above, so every row says how it differs from that. This
+    takes a third of the time, for files that are a half larger: a small job draws for longer than
+    it computes. See https://www.w3.org/TR/png-3/, 5 and 9.
+    """
+    if picture.mode != "RGB":
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+        return buffer.getvalue()
+    pixels = np.asarray(picture).reshape(picture.height, -1)
+    rows = np.full((pixels.shape[0], 1 + pixels.shape[1]), UP, np.uint8)
+    rows[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
+    header = struct.pack(">IIBBBBB", picture.width, picture.height, 8, RGB, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows, level=1), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
 
 
 def safe_name(tag: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from math import inf, nan
@@ -194,3 +195,15 @@ def test_a_picture_that_several_trackers_take_is_encoded_once(
     with PIL.Image.open(tmp_path / "images" / "dot.png") as written:
         assert written.getpixel((0, 0)) == (9, 9, 9)
         assert written.getpixel((2, 1)) == (1, 2, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 3), (2, 50), (300, 200)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_a_png_has_the_picture_s_pixels(size: tuple[int, int], mode: str) -> None:
+    depth = {"RGB": 3, "L": 1, "RGBA": 4}[mode]
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], depth), np.uint8)
+    drawn = PIL.Image.fromarray(noise.squeeze(2) if mode == "L" else noise)
+    read = PIL.Image.open(io.BytesIO(png(drawn)))
+    read.load()  # checks every chunk's sum
+    assert (read.format, read.mode, read.size) == ("PNG", mode, size)
+    assert np.array_equal(np.asarray(read), np.asarray(drawn))
