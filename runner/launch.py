@@ -26,6 +26,10 @@ from runner.terminal import Terminal
 from runner.tracking.directory import claim
 
 
+SWEEPING = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
+"""What overrides begin with that say how a sweep runs its jobs, of which one alone has no use."""
+
+
 def launch(
     overrides: Sequence[str],
     *,
@@ -115,8 +119,9 @@ def origin(
     """
     experiment = config.hydra.runtime.choices.get("experiment")
     about = header(loader, f"experiment/{experiment}") if experiment else None
+    alone = [word for word in overrides if not word.lstrip("+~").startswith(SWEEPING)]
     return Origin(
-        command_line(overrides, config_dir, config_name),
+        command_line(alone, config_dir, config_name),
         tuple(overrides),
         None if config_dir is None else str(Path(config_dir).expanduser().absolute()),
         config_name,
