@@ -25,7 +25,6 @@ from runner.resume import recorded
 from runner.terminal import Terminal
 from runner.tracking.directory import claim
 
-
 SWEEPING = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
 """What overrides begin with that say how a sweep runs its jobs, of which one alone has no use."""
 

@@ -158,7 +158,7 @@ def _run(
         records = _finish(directory.path, terminal, experiments=checks.experiments)
     except KeyboardInterrupt as again:
         stop = again
-    if isinstance(stop, KeyboardInterrupt | SystemExit):
+    if isinstance(stop, KeyboardInterrupt | SystemExit | OSError):
         # Of the job that was interrupted, they tell how to take up that one.
         stop.__notes__ = [f"What is done is kept in {directory.path}.", _go_on(directory.path)]
     if stop is not None:

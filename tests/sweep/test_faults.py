@@ -23,10 +23,7 @@ from runner.sweep.sweep import sweep
 from runner.tasks import Task
 from runner.tracking.directory import state
 
-joblib = pytest.param(
-    "joblib",
-    marks=pytest.mark.skipif(importlib.util.find_spec("joblib") is None, reason="not installed"),
-)
+JOBLIB = pytest.mark.skipif(importlib.util.find_spec("joblib") is None, reason="not installed")
 JOBS, BAD = 5, 2
 
 # How it ends, the state of the bad job, the exit code, and whether the jobs after it run.
@@ -56,9 +53,12 @@ def states(directory: Path, count: int = JOBS) -> list[str]:
 
 
 def cases() -> list[Any]:
+    """Those of joblib take seconds each; tests/sweep/test_engines.py has more of them."""
     own = [pytest.param("runner", how, id=f"runner-{how}") for how in ENDS]
+    slow = {how: [pytest.mark.slow] for how in WORKERS_END if how != "raise"}
     return own + [
-        pytest.param("joblib", how, id=f"joblib-{how}", marks=joblib.marks) for how in WORKERS_END
+        pytest.param("joblib", how, id=f"joblib-{how}", marks=[JOBLIB, *slow.get(how, [])])
+        for how in WORKERS_END
     ]
 
 
@@ -105,14 +105,11 @@ def resumed(faulty: Faulty) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("launcher", ["runner", joblib])
-def test_nothing_outlives_a_sweep_that_is_killed(
-    launcher: str, faulty: Faulty, workplace: Path
-) -> None:
+def test_nothing_outlives_a_sweep_that_is_killed(faulty: Faulty, workplace: Path) -> None:
+    """Of the launchers that have processes for jobs, tests/sweep/test_engines.py shows it."""
     mark = f"FAULTY_MARK={workplace}"
     process = faulty.start(
-        "-m", "--config-dir", str(faulty.configs), "task=faulty", "seed=0,1",
-        f"hydra/launcher={launcher}", "hydra.sweep.dir=out", "task.x=0",
+        "-m", "--config-dir", str(faulty.configs), "task=faulty", "seed=0,1", "hydra.sweep.dir=out",
         fault="hang@0", FAULTY_MARK=str(workplace),
     )  # fmt: skip
     wait_for(lambda: faulty.noted("begin").get(0) == 1, process)
@@ -208,7 +205,8 @@ class TestDirectories:
             capture_output=True, text=True, timeout=60, preexec_fn=limit,
         )  # fmt: skip
         assert process.returncode == 1, process.stdout + process.stderr
-        assert "File too large" in process.stderr
+        assert "OSError: [Errno 27] File too large" in process.stderr
+        assert "sweep.resume=" in process.stderr
         assert "Traceback" not in process.stderr
         rc, _, err = faulty.sweep("seed=0,1", "hydra.sweep.dir=out")
         assert rc == 0, err
