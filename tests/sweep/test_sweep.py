@@ -103,10 +103,11 @@ class TestResume:
         for order in ("ab,ba", "ba,ab"):
             words = ["task=plan", f"stack={order}", "hydra.sweep.dir=out"]
             swept = sweep(words, config_dir=folder.parent)
-            for one in swept.records:
-                plan = load(workplace / "out" / one.directory / "plan.json")
+            assert len(swept.records) == 2
+            for job in load(workplace / "out" / "sweep.json")["jobs"]:
+                plan = load(workplace / "out" / job["directory"] / "plan.json")
                 names = "".join(layer["name"] for layer in plan["layers"])
-                assert f"stack={names}" in one.overrides
+                assert f"stack={names}" in job["overrides"]
         assert load(workplace / "out" / "0" / "status.json").get("resumed") == 0
 
     def test_a_damaged_record_of_the_sweep(
