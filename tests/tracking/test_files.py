@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 import runner
-from runner.tracking import Tracker, Trackers
+from runner.tracking import Tracker, Trackers, files
 from runner.tracking.files import Files, png, safe_name
 from runner.tracking.memory import Memory
 from runner.tracking.tensorboard import TensorBoard
@@ -179,19 +179,17 @@ def test_tracker_by_itself_takes_nothing() -> None:
 def test_a_picture_that_several_trackers_take_is_encoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved: list[PIL.Image.Image] = []
-    save = PIL.Image.Image.save
-    monkeypatch.setattr(
-        PIL.Image.Image, "save", lambda self, *a, **k: (saved.append(self), save(self, *a, **k))[1]
-    )
+    encoded: list[PIL.Image.Image] = []
+    encode = files._encode
+    monkeypatch.setattr(files, "_encode", lambda im, px: (encoded.append(im), encode(im, px))[1])
     picture = PIL.Image.new("RGB", (3, 2), (1, 2, 3))
     trackers = Trackers(Files(tmp_path), [TensorBoard(tmp_path)])
     trackers.image("dot", picture)
-    assert saved == [picture]
+    assert encoded == [picture]
     picture.putpixel((0, 0), (9, 9, 9))  # another picture in the same place
     trackers.image("dot", picture)
     trackers.close()
-    assert len(saved) == 2
+    assert len(encoded) == 2
     with PIL.Image.open(tmp_path / "images" / "dot.png") as written:
         assert written.getpixel((0, 0)) == (9, 9, 9)
         assert written.getpixel((2, 1)) == (1, 2, 3)
