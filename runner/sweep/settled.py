@@ -1,7 +1,11 @@
-"""Spares Python's garbage collector what lasts longer than a sweep.
+"""Spares Python's garbage collector, and the C library, work that each small job would cause.
 
 Configs refer to themselves in circles, so the collector runs often. Looking through everything that
 was there before the first job, each time, would take a third of what a small job costs.
+
+The C library of Linux gives blocks of more than 128 KB back to the system as soon as they are free,
+and a picture takes a dozen such blocks: getting them again, page by page, would take a sixth. Once
+a larger one was freed, it keeps those up to that size (mallopt(3), ``M_MMAP_THRESHOLD``).
 """
 
 from __future__ import annotations
@@ -10,11 +14,15 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+KEPT = 2**25 - 2**16
+"""Bytes of the largest block that is kept: a bit less than the most that the C library allows."""
+
 
 @contextmanager
 def settled() -> Iterator[None]:
     """Leave alone what is there now, until the end."""
     settle()
+    bytes(KEPT)  # made, never touched, and freed
     try:
         yield
     finally:

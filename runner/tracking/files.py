@@ -106,7 +106,7 @@ def _encode(picture: Image, pixels: bytes) -> bytes:
     rows[:, 0], rows[0, 1:] = UP, colours[0]
     np.subtract(colours[1:], colours[:-1], out=rows[1:, 1:])
     header = struct.pack(">IIBBBBB", picture.width, picture.height, 8, RGB, 0, 0, 0)
-    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows, level=1), b"IEND": b""}
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows.data, level=1), b"IEND": b""}
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data))
         + kind

@@ -39,6 +39,8 @@ MANY = 10_000
 """Numbers from which on a map is large."""
 LARGEST = 640
 """Pixels that a large picture is reduced to."""
+WORDS = 1024
+"""How many words of one size are remembered: about 1 MB."""
 
 
 def signed(
@@ -301,8 +303,14 @@ def _between(colours: Array, position: Array) -> Array:
 
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, which it would unpack anew for every word."""
-    return ImageFont.load_default(size)
+    """Pillow's own font, which it would unpack anew for every word; words are shaped once.
+
+    Titles and short numbers come again and again, and shaping one takes longer than drawing it.
+    """
+    font = ImageFont.load_default(size)
+    if isinstance(font, ImageFont.FreeTypeFont):
+        font.getmask2 = lru_cache(WORDS)(font.getmask2)  # type: ignore[method-assign, assignment]
+    return font
 
 
 def _scale(width: int, colours: Array, labels: Sequence[str]) -> Image.Image:
