@@ -21,6 +21,9 @@ from runner.plan import Plan
 MOST = 128
 """Jobs in a group: each holds three open files, and systems allow as few as 1024."""
 
+FEW = 8
+"""Jobs in a group, at least: a step for several takes as long as one for five by themselves."""
+
 FREE = ("seed", "expect", "expect.*")
 """What may always differ: every run has its own generators, and is judged by itself."""
 
@@ -68,9 +71,10 @@ def groups(jobs: Sequence[Kin | None]) -> list[list[int]]:
 
 
 def _parts(one: Kin | int, alike: Sequence[int]) -> Iterator[list[int]]:
-    """The same jobs in groups that are small enough, and as equal as can be."""
+    """The same jobs in groups that are small enough, and as equal as can be; few, one by one."""
     count = ceil(len(alike) / one.most) if isinstance(one, Kin) else 1
     size = ceil(len(alike) / count)
+    size = size if size >= FEW else 1
     for start in range(0, len(alike), size):
         yield list(alike[start : start + size])
 

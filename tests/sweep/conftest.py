@@ -8,11 +8,19 @@ from pathlib import Path
 import pytest
 from faulty import SOURCE, Faulty
 
+from runner.sweep import together
+
 
 @pytest.fixture
 def faulty(workplace: Path) -> Faulty:
     """The task ``faulty``, for processes that are started by it; the workplace is current."""
     return Faulty(workplace / "faulty")
+
+
+@pytest.fixture
+def few_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two jobs are enough to be done together."""
+    monkeypatch.setattr(together, "FEW", 2)
 
 
 @pytest.fixture

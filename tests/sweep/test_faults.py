@@ -304,6 +304,7 @@ def test_a_second_signal_while_the_summary_is_written(
     monkeypatch.undo()
 
 
+@pytest.mark.usefixtures("few_together")
 class TestTogether:
     """Jobs that are learned as one computation: what befalls it befalls none of the others."""
 

@@ -12,6 +12,8 @@ from runner.job import GIB, Job
 from runner.sweep import together
 from runner.sweep.together import groups, kin
 
+pytestmark = pytest.mark.usefixtures("few_together")
+
 
 def composed(*words: str) -> Job:
     with Composer() as composer:
@@ -107,3 +109,11 @@ def test_every_pattern_of_a_task_names_something() -> None:
         paths = [path for path, _ in together._values(job, "")]
         for pattern in job.task.per_run:
             assert any(together.fnmatchcase(path, pattern) for path in paths), pattern
+
+
+def test_a_few_jobs_are_faster_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "FEW", 8)
+    job = composed("task=learn_kernel")
+    one = kin(job, job.plan())
+    assert groups([one] * 7) == [[i] for i in range(7)]
+    assert groups([one] * 8) == [list(range(8))]
