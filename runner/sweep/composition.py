@@ -68,8 +68,8 @@ class SweepComposer:
         if composed.mended and not composed.problems:
             if len(self._mended) >= REMEMBERED:
                 self._mended.clear()
-            pairs = enumerate(zip(overrides, composed.overrides, strict=True))
-            self._mended[shape] = {i for i, (text, usable_text) in pairs if text != usable_text}
+            mended = set(composed.mended) - set(overrides)
+            self._mended[shape] = {i for i, text in enumerate(overrides) if f"++{text}" in mended}
         return composed
 
 

@@ -75,7 +75,7 @@ def synced_behind() -> Iterator[None]:
     no more whole than what it speaks of.
     """
     global _behind
-    before, queue = _behind, Queue[Path | None](maxsize=256)
+    before, queue = _behind, Queue[Path | None]()
     thread = Thread(target=_sync_all, args=(queue,), name="sync", daemon=True)
     thread.start()
     _behind = queue
