@@ -79,7 +79,8 @@ def twin(node: Any, parent: Any = None) -> Any:
     told = metadata.__dict__
     told.update(node._metadata.__dict__)
     told["flags"] = dict(told["flags"])
-    told["resolver_cache"] = defaultdict(dict, told["resolver_cache"])
+    known = told["resolver_cache"].items()
+    told["resolver_cache"] = defaultdict(dict, {name: dict(found) for name, found in known})
     state = copied.__dict__
     state.update(node.__dict__)
     state.update(_metadata=metadata, _parent=parent, _flags_cache=None)

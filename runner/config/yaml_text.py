@@ -7,6 +7,7 @@ entries of a sweep's jobs are the same. So each entry is dumped once, and rememb
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any
@@ -17,6 +18,9 @@ from omegaconf._utils import get_omega_conf_dumper
 
 REMEMBERED = 4096
 """How many entries are remembered: about 1 MB."""
+
+PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_/.]*[=/][A-Za-z0-9_/.,=+-]*")
+"""Texts that are no other type's: they begin with a letter or ``/``, and have an ``=`` or ``/``."""
 
 _texts: dict[tuple[int, str, str], str] = {}
 
@@ -31,6 +35,8 @@ def to_yaml(config: DictConfig | ListConfig, keys: Iterable[str] | None = None) 
     content = _written(config)
     if keys is not None:
         content = {key: content[key] for key in keys}
+    if isinstance(content, list) and content and all(map(_is_plain, content)):
+        return _items(content, 0)
     return _block(content, 0) if isinstance(content, dict) and content else _dump(content)
 
 
@@ -55,12 +61,33 @@ def _block(content: dict[Any, Any], depth: int) -> str:
 
 def _entry(key: Any, value: Any, depth: int) -> str:
     if not isinstance(value, dict) or not value:
-        return _remembered(key, value, depth)
+        return _simple(key, value, depth) or _remembered(key, value, depth)
     below = f":\n{'  ' * (depth + 1)}x: null\n"
     head = _remembered(key, {"x": None}, depth)
     if not head.endswith(below) or head.count("\n") > 2:  # a key that takes several lines
         return _remembered(key, value, depth)
     return f"{head.removesuffix(below)}:\n{_block(value, depth + 1)}"
+
+
+def _simple(key: Any, value: Any, depth: int) -> str:
+    """The entry of a number or of words that need no quotes, which jobs differ in; else nothing."""
+    head = _remembered(key, 0, depth)
+    if not head.endswith(": 0\n") or head.count("\n") > 1:
+        return ""
+    if type(value) is int or _is_plain(value):
+        return f"{head[:-2]}{value}\n"
+    if isinstance(value, list) and value and all(map(_is_plain, value)):
+        return f"{head[:-3]}\n{_items(value, depth)}"
+    return ""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a text is sure to be written as it is: ``task=edge``, ``/tmp/runs``."""
+    return type(value) is str and PLAIN.fullmatch(value) is not None
+
+
+def _items(words: list[str], depth: int) -> str:
+    return "".join([f"{'  ' * depth}- {word}\n" for word in words])
 
 
 def _remembered(key: Any, value: Any, depth: int) -> str:

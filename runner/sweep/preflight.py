@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf, prod
 from pathlib import PurePath
+from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.errors import OverrideParseException
@@ -210,6 +211,8 @@ def _subdir(config: DictConfig) -> str:
     Raises:
         ConfigError: it is no such name.
     """
+    if _written(config, SUBDIR) == "${hydra.job.num}":
+        return str(config.hydra.job.num)  # the default: no need for OmegaConf to find the way
     try:
         name = str(OmegaConf.select(config, SUBDIR))
     except OmegaConfBaseException as error:
@@ -219,6 +222,15 @@ def _subdir(config: DictConfig) -> str:
     if any(len(part.encode()) > LONGEST for part in PurePath(name).parts):
         raise problem(SUBDIR, f"names of at most {LONGEST} bytes", describe(name))
     return name
+
+
+def _written(config: DictConfig, path: str) -> Any:
+    """A value as it is written, or None where there is none."""
+    value: Any = config._value()
+    for key in path.split("."):
+        node = value.get(key) if isinstance(value, dict) else None
+        value = None if node is None else node._value()
+    return value
 
 
 def _differences(told: dict[Sweep, int]) -> list[Problem]:

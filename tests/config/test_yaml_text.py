@@ -43,6 +43,8 @@ TEXT = st.one_of(
     st.sampled_from(AWKWARD.split("|")),
     st.text(max_size=8),
     st.text("ab c\n'\"\\é:", min_size=70, max_size=200),
+    st.text("ay/=_.,+-09e", max_size=12),
+    st.text("a/=", min_size=70, max_size=200),
 )
 SCALARS = st.one_of(TEXT, st.none(), st.booleans(), st.integers(), st.floats(), st.binary())
 KEYS = st.one_of(TEXT, st.integers(), st.booleans(), st.floats(allow_nan=False))
@@ -114,6 +116,15 @@ def test_the_text_of_typed_nodes_is_that_of_omegaconf() -> None:
     assert to_yaml(config) == OmegaConf.to_yaml(config)
 
 
+@given(st.lists(TEXT, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_the_text_of_words_is_that_of_omegaconf(words: list[str]) -> None:
+    config = usable({"a": {"words": words}})
+    if config is not None:
+        assert to_yaml(config) == OmegaConf.to_yaml(config)
+        assert to_yaml(config.a.words) == OmegaConf.to_yaml(config.a.words)
+
+
 @pytest.mark.parametrize("content", [{}, [], ["a", {"b": [1, {}]}], {"a": {}, "b": []}])
 def test_the_text_of_lists_and_of_nothing_is_that_of_omegaconf(content: Any) -> None:
     assert to_yaml(OmegaConf.create(content)) == OmegaConf.to_yaml(OmegaConf.create(content))
@@ -138,7 +149,7 @@ def test_what_is_remembered_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yaml_text, "_texts", {})
     monkeypatch.setattr(yaml_text, "REMEMBERED", 10)
     for seed in range(50):
-        assert to_yaml(OmegaConf.create({"seed": seed})) == f"seed: {seed}\n"
+        assert to_yaml(OmegaConf.create({"seed": seed + 0.5})) == f"seed: {seed}.5\n"
     assert len(yaml_text._texts) == 10
 
 
