@@ -10,9 +10,10 @@ from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, configure_log, env_override
+from hydra.core.utils import JobReturn, JobStatus, env_override
 from omegaconf import DictConfig, open_dict, read_write
 
+from runner.config.job_log import JOB_LOG
 from runner.config.process import refer_to
 from runner.config.yaml_text import to_yaml
 
@@ -48,7 +49,7 @@ def hydra_job(
         if config.hydra.job.chdir:
             os.chdir(directory)
             done.working_dir = str(directory)
-        configure_log(config.hydra.job_logging, config.hydra.verbose)
+        JOB_LOG.set_up(config.hydra)
         if record and config.hydra.output_subdir is not None:
             _record(config, directory / str(config.hydra.output_subdir))
         with env_override(done.hydra_cfg.hydra.job.env_set):

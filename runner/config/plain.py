@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import Container, DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import ConfigError, Problem, first_line, join, problem
+from runner.config.yaml_text import written
 
 CALLS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 """Keys that make Hydra call Python; here YAML is data, and they are refused."""
@@ -20,15 +21,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
         ConfigError: values that were left open (``???``), interpolations that lead nowhere, or
             keys that would make Hydra call Python.
     """
-    written = _written(config)
+    data = _written(config)
     problems = [
         Problem(path, "data: YAML here can't call Python", f"'{path.rpartition('.')[2]}'")
-        for path in _calls(written, "")
+        for path in _calls(data, "")
     ]
     if problems:
         raise ConfigError(*problems)
-    if not _is_open(written):
-        return written
+    if not _is_open(data):
+        return data
     with open_dict(config):
         node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
     node._metadata.resolver_cache = config._metadata.resolver_cache  # one moment for ${now:…}
@@ -64,13 +65,7 @@ def flat(config: Any) -> dict[str, Any]:
 
 def _written(config: Any) -> dict[str, Any]:
     """The config as it is written, without Hydra's own node."""
-    return {
-        str(key): OmegaConf.to_container(node, resolve=False)
-        if isinstance(node := config._get_node(key), Container)
-        else node._value()
-        for key in config
-        if key != "hydra"
-    }
+    return {str(key): written(config._get_node(key)) for key in config if key != "hydra"}
 
 
 def _is_open(data: Any) -> bool:

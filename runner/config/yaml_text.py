@@ -32,7 +32,7 @@ def to_yaml(config: DictConfig | ListConfig, keys: Iterable[str] | None = None) 
         config: whose text is wanted.
         keys: of the config, when not all of its entries are wanted.
     """
-    content = _written(config)
+    content = written(config)
     if keys is not None:
         content = {key: content[key] for key in keys}
     if isinstance(content, list) and content and all(map(_is_plain, content)):
@@ -40,15 +40,18 @@ def to_yaml(config: DictConfig | ListConfig, keys: Iterable[str] | None = None) 
     return _block(content, 0) if isinstance(content, dict) and content else _dump(content)
 
 
-def _written(node: Any) -> Any:
-    """What ``OmegaConf.to_container`` gives, without a look at each value's type and flags."""
+def written(node: Any) -> Any:
+    """A config as plain data, interpolations as written.
+
+    It is what ``OmegaConf.to_container`` gives, without a look at each value's type and flags.
+    """
     value = node._value()
     if isinstance(value, dict):
-        return {_plain(key): _written(item) for key, item in value.items()}
+        return {_plain(key): written(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_written(item) for item in value]
+        return [written(item) for item in value]
     # One of several types is a node within a node.
-    return _written(value) if isinstance(value, Node) else _plain(value)
+    return written(value) if isinstance(value, Node) else _plain(value)
 
 
 def _plain(value: Any) -> Any:
