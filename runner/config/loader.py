@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -31,14 +32,19 @@ from hydra.conf import ConfigSourceInfo
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.core.utils import JobRuntime
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
-from omegaconf import DictConfig, Node, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf, StringNode, open_dict
 
 REMEMBERED = 256
 """How many choices of config groups are remembered: at most some 40 MB."""
+
+NUMBER = re.compile(
+    r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)=(?:(0|-?[1-9]\d*)|(-?(?:0|[1-9]\d*)\.\d+))", re.ASCII
+)
+"""Overrides that jobs of a sweep mostly differ in, and that need no grammar: ``seed=5``."""
 
 
 @lru_cache(maxsize=1024)
@@ -48,6 +54,10 @@ def parse(text: str) -> Override:
     Raises:
         OverrideParseException: it can't be read.
     """
+    if number := NUMBER.fullmatch(text):
+        key, whole, real = number.groups()
+        value = float(real) if whole is None else int(whole)
+        return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, value, input_line=text)
     (override,) = OverridesParser.create().parse_overrides([text])
     return override
 
@@ -296,9 +306,9 @@ class Loader(ConfigLoaderImpl):
 def _tell_job(config: DictConfig, config_name: str | None, parsed: Sequence[Override]) -> None:
     """Fill in what the ``hydra`` node says about this very job."""
     node = config.hydra
-    job, of_hydra, of_task = node.job, node.overrides.hydra, node.overrides.task
-    for override in parsed:
-        (of_hydra if override.is_hydra_override() else of_task).append(override.input_line)
+    job, of_task = node.job, [o for o in parsed if not o.is_hydra_override()]
+    _extend(node.overrides.task, of_task)
+    _extend(node.overrides.hydra, [o for o in parsed if o.is_hydra_override()])
     copied = job.env_copy
     if copied:
         with open_dict(node):
@@ -308,9 +318,16 @@ def _tell_job(config: DictConfig, config_name: str | None, parsed: Sequence[Over
         job.name = JobRuntime.instance().get("name")
     style = job.config.override_dirname
     job.override_dirname = get_overrides_dirname(
-        overrides=[o for o in parsed if not o.is_hydra_override()],
+        overrides=of_task,
         kv_sep=style.kv_sep,
         item_sep=style.item_sep,
         exclude_keys=style.exclude_keys,
     )
     job.config_name = config_name
+
+
+def _extend(told: ListConfig, overrides: Sequence[Override]) -> None:
+    """Append overrides as ``ListConfig.append`` does, without a look at each one's type."""
+    content = told.__dict__["_content"]
+    for override in overrides:
+        content.append(StringNode(override.input_line, len(content), told, is_optional=False))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -142,14 +143,10 @@ def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None
     prepared = dict(raw)
     problems: list[Problem] = []
     unresolved: set[tuple[str]] = set()
-    for name, field in model.model_fields.items():
-        marker = next((m for m in field.metadata if isinstance(m, Menu)), None)
-        inner = next(filter(_has_menus, _members(field.annotation)), None)
-        if name not in raw or (marker is None and inner is None):
+    for name, marker, inner, optional in _followed(model):
+        if name not in raw or (raw[name] is None and optional):
             continue
         where = join(path, name)
-        if raw[name] is None and type(None) in _members(field.annotation):
-            continue
         if marker is not None:
             value, found = _pick(marker, raw[name], where)
         else:
@@ -166,6 +163,18 @@ def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None
         problems += _problems(model, errors, path)
         return None, problems
     return (None, problems) if problems else (spec, [])
+
+
+@cache
+def _followed(model: type[Spec]) -> list[tuple[str, Menu | None, object, bool]]:
+    """The fields that lead to menus: their name, their menu or else their spec, and if optional."""
+    fields = []
+    for name, field in model.model_fields.items():
+        marker = next((m for m in field.metadata if isinstance(m, Menu)), None)
+        inner = next(filter(_has_menus, _members(field.annotation)), None)
+        if marker is not None or inner is not None:
+            fields.append((name, marker, inner, type(None) in _members(field.annotation)))
+    return fields
 
 
 def _has_menus(annotation: object) -> bool:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from hydra._internal.config_repository import ConfigRepository
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from yardstick import Yardstick, nodes
 
 from runner.config import loader
 from runner.config.compose import Composer
-from runner.config.loader import _Mold
+from runner.config.loader import _Mold, parse
 from runner.config.process import refer_to
 
 
@@ -221,3 +223,22 @@ def test_another_process_can_go_on_with_what_is_remembered() -> None:
         got = twin.load_configuration("config", words, RunMode.RUN)
         refer_to(got)
         assert list(nodes(got)) == list(nodes(want))
+
+
+NUMBERS = "0 5 -5 +5 -0 00 05 1_0 0.5 -0.5 05.5 -0.0 0.50 1. .5 1e3 1.5e3 1.5.1 0x1 999999999999"
+
+
+@pytest.mark.parametrize("value", NUMBERS.split())
+@pytest.mark.parametrize("key", ["seed", "a.b_1.c", "a.1", "1", "a/b", "a@b", "a-b", "+a", "null"])
+def test_numbers_are_read_as_by_hydra_s_grammar(key: str, value: str) -> None:
+    text = f"{key}={value}"
+    try:
+        (want,) = OverridesParser.create().parse_overrides([text])
+    except OverrideParseException:
+        with pytest.raises(OverrideParseException):
+            parse(text)
+        return
+    got = parse(text)
+    assert got == want
+    # 5 == 5.0, and -0.0 == 0.0
+    assert repr(got.value()) == repr(want.value())
