@@ -89,7 +89,6 @@ class Bar:
 
     Attributes:
         running: the jobs that run, by directory.
-        ended: how many have ended.
     """
 
     def __init__(self, folders: Sequence[str]) -> None:
@@ -101,25 +100,32 @@ class Bar:
         self._places = {folder: place for place, folder in enumerate(folders)}
         self._states = bytearray(len(folders))
         self._known = bool(folders)
+        self._how: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._started: float | None = None
         self._last: list[Running] = []
         self.running: dict[str, Running] = {}
-        self.ended = 0
 
     def begin(self, folder: str, name: str, label: str) -> None:
-        """A job runs."""
+        """A job runs; one that had ended is counted anew when it ends again."""
         if self._started is None:
             self._started = monotonic()
+        if before := self._how.pop(folder, ""):
+            self._counts -= Counter([before])
         self.running[folder] = Running(name, label)
         self._mark(folder, RUNNING)
 
     def end(self, folder: str, state: str) -> None:
         """A job has ended; its state is called as in `Record`."""
         self.running.pop(folder, None)
-        self.ended += 1
+        self._how[folder] = state
         self._counts[state] += 1
         self._mark(folder, {COMPLETED: DONE, FAILS: WRONG}.get(state, FAILED))
+
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended."""
+        return len(self._how)
 
     def _mark(self, folder: str, state: int) -> None:
         place = self._places.setdefault(folder, len(self._states))

@@ -288,6 +288,15 @@ class TestBar:
         bar.end("0", "completed")
         assert len(bar.lines(80)) == 2
 
+    def test_a_job_that_is_done_again_is_counted_once(self) -> None:
+        bar = Bar(["0", "1"])
+        for state in ("failed", "completed"):
+            bar.begin("0", "#0", "")
+            assert bar.ended == 0
+            bar.end("0", state)
+        assert bar.text() == "1 of 2: 1 done"
+        assert len(bar.lines(80)) == 2, "nothing went wrong"
+
     def test_jobs_that_nobody_planned(self) -> None:
         bar = Bar([])
         assert text(bar.lines(80)[0]).startswith("0 ended  ───")
