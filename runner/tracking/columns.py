@@ -2,8 +2,8 @@
 
 TensorBoard's HParams page leaves out parameters that some runs don't have, and neither sorts nor
 draws a column whose values are numbers in one run and text in another. So the columns are fixed
-before the first run. What is the same in all of them is text, too: it needs no axis, and there
-is much of it.
+before the first run. What is the same number in all of them is a number, too: a sweep may be
+extended by runs with others.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class Column:
     """One parameter in all runs.
 
     Attributes:
-        text: whether its cells are text: of values that aren't all numbers or all truths, or that
-            are all the same.
+        text: whether its cells are text: of values that aren't all numbers or all truths.
         differs: whether it is one that the runs were told to differ in.
         options: of one whose cells are text and differ, what they are, unless there are many.
     """
@@ -84,7 +83,7 @@ class Columns:
         for name, seen in self._seen.items():
             some = seen.count < self._runs
             differs = seen.differs or some
-            text = seen.text or some or not differs
+            text = seen.text or some
             asked = differs and self._is_asked(name)
             options = [*seen.options, ABSENT] if some else list(seen.options)
             listed = text and asked and len(options) <= MANY

@@ -22,12 +22,12 @@ def test_what_was_asked_to_differ() -> None:
     found = columns(*runs, asked=("lr", "steps", "optimizer.name"))
     assert found == {
         "lr": Column(text=False, differs=True),
-        "steps": Column(text=True),  # the same in all
+        "steps": Column(text=False),  # the same in all
         "optimizer.name": Column(text=True, differs=True, options=("sgd", "adam")),
     }
     assert [row(run, found) for run in runs] == [
-        {"lr": 0.1, "steps": "10", "optimizer.name": "sgd"},
-        {"lr": 1, "steps": "10", "optimizer.name": "adam"},
+        {"lr": 0.1, "steps": 10, "optimizer.name": "sgd"},
+        {"lr": 1, "steps": 10, "optimizer.name": "adam"},
     ]
 
 
@@ -41,6 +41,15 @@ def test_a_group_stands_for_what_follows_from_it() -> None:
         "stack.layers.conv.kernel",
     ]
     assert not found["stack.layers.conv.stride"].text  # it differs all the same
+
+
+def test_a_sweep_that_is_extended_has_columns_of_the_same_kind() -> None:
+    """First a sweep has one value of each, then several."""
+    told: dict[str, Any] = {"seed": 0, "on": True, "name": "sgd"}
+    first = columns(told)
+    more = columns(told, {"seed": 1, "on": False, "name": "adam"}, asked=tuple(told))
+    assert row(told, first) == row(told, more) == told
+    assert not any(column.differs for column in first.values())
 
 
 def test_a_mapping_is_asked_for_by_its_name() -> None:
