@@ -93,11 +93,16 @@ def _key(job: Job, plan: Plan) -> str:
 
 
 def _values(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Every value of a spec by its dotted name."""
+    """Every value of a spec by its dotted name.
+
+    Names that the user gave, such as a layer's, are in angle brackets: no pattern shall take the
+    layer ``weighted`` for a weight.
+    """
     if isinstance(value, Spec):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, Mapping) and value:
+        for field in type(value).model_fields:
+            yield from _values(getattr(value, field), join(path, field))
+    elif isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _values(inner, join(path, str(name)))
+            yield from _values(inner, join(path, f"<{name}>"))
     else:
         yield path, value

@@ -56,8 +56,8 @@ class Classify(Recipe, Task):
         "task.optimizer.lr",
         "task.optimizer.momentum",
         "task.optimizer.weight_decay",
-        "stack.layers.*.weight*",
-        "stack.layers.*.bias*",
+        "stack.layers.*.weight",
+        "stack.layers.*.bias",
     )
 
     validation: Fraction = 0.1

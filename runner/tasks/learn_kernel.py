@@ -59,8 +59,8 @@ class LearnKernel(Task):
         "task.optimizer.lr",
         "task.optimizer.momentum",
         "task.optimizer.weight_decay",
-        "stack.layers.*.weight*",
-        "stack.layers.*.bias*",
+        "stack.layers.*.weight",
+        "stack.layers.*.bias",
         "data.*",
     )
 

@@ -67,6 +67,15 @@ def test_anything_else_keeps_jobs_apart(sweep: tuple[str, ...]) -> None:
     assert grouped(*sweep) == [[0], [1]]
 
 
+@pytest.mark.parametrize("task", ["classify", "learn_kernel"])
+@pytest.mark.parametrize("name", ["weighted", "weight", "bias", "biases"])
+def test_layers_that_are_called_like_weights_must_be_the_same(name: str, task: str) -> None:
+    inner = f"{{{name}: {{kind: activation, function: %s}}}}"
+    block = f"+stack.layers.block={{kind: block, layers: {inner}}}"
+    jobs = [composed(f"task={task}", block % function) for function in ("relu", "tanh", "relu")]
+    assert parts(jobs) == [[0, 2], [1]]
+
+
 def test_what_is_written_the_same_may_be_something_else() -> None:
     assert grouped("task.steps=${seed} seed=3", "task.steps=${seed} seed=4") == [[0], [1]]
 
