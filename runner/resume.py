@@ -97,7 +97,11 @@ def recorded(folder: str | Path, overrides: Sequence[str]) -> Recorded:
         hint = "A resumed run is told what it was told before; for anything else start a new one."
         raise problem(FLAG, "no overrides besides", " ".join(overrides), hint)
     status = _status(folder, path)
-    now = state(path)
+    try:
+        now = state(path)
+    except OSError as error:
+        found = f"'{folder}' ({error.filename}: {error.strerror})"
+        raise problem(FLAG, "a run's directory", found) from None
     if now == "COMPLETED":
         hint = f"Run it anew: {status.get('command')}"
         raise problem(FLAG, "a run that was interrupted, killed or failed", "a completed one", hint)

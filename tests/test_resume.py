@@ -214,6 +214,17 @@ def test_what_is_no_run_to_resume(planned: Path, workplace: Path) -> None:
         assert "whose status.json has no valid " in refusal(resume=planned)
 
 
+def test_a_lock_that_leads_elsewhere_is_not_touched(planned: Path, workplace: Path) -> None:
+    mark(planned, state="RUNNING")
+    precious = workplace / "precious.txt"
+    precious.write_text("dear")
+    (planned / ".lock").unlink()
+    (planned / ".lock").symlink_to(precious)
+    message = refusal(resume=planned)
+    assert f"--resume: expected a run's directory, got '{planned}' ({planned}/.lock: " in message
+    assert precious.read_text() == "dear"
+
+
 def test_a_living_run_is_left_alone(planned: Path) -> None:
     status = load(planned / "status.json")
     home = RunDirectory(planned, {key: status[key] for key in status if key != "state"})

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from runner.config.errors import problem
-from runner.tracking.directory import LOCK, STATUS, claim, write_json
+from runner.tracking.directory import LOCK, STATUS, claim, open_lock, write_json
 
 MANIFEST, METRICS = "sweep.json", "metrics.json"
 
@@ -123,7 +123,7 @@ class SweepDirectory:
         """
         self.path = path
         try:
-            self._lock = (path / LOCK).open("w")
+            self._lock = open_lock(path)
         except OSError as error:
             found = f"'{path}' ({error.strerror})"
             raise problem(DIR, "a directory that can be written", found) from None

@@ -39,8 +39,8 @@ def write_atomically(
     The content, or what a function writes, goes to a temporary name, is synced, and takes the
     file's place in one step.
     Without `sync`, that holds for a crash of the program, not for one of the machine; within
-    `synced_behind`, for one of the machine a moment later, unless it must `at_once`: where the
-    file takes the place of one that is worth keeping.
+    `synced_behind`, for one of the machine only later, unless it must `at_once`: where the file
+    takes the place of one that is worth keeping.
     """
     behind = None if at_once else _behind
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -64,19 +64,26 @@ def write_atomically(
 _behind: Queue[Path | None] | None = None
 """What is written and still to be synced, in order."""
 
+OUTSTANDING = 256
+"""Files that may wait for the disk; who writes more waits with them, and so does Ctrl-C."""
+
 
 @contextmanager
 def synced_behind() -> Iterator[None]:
     """Let a thread sync what is written in here, while the program goes on.
 
     A disk takes milliseconds to say that a file is safe, which is as long as a small job takes.
-    Files are synced in the order in which they were written, and all of them before this ends. If
-    the machine crashes, what was written last may be damaged: a run's state, which comes last, is
-    no more whole than what it speaks of.
+    All is synced when this ends. If the machine crashes before, any of the last `OUTSTANDING`
+    files may be damaged or as it was before, whatever the others say: a run may be COMPLETED, and
+    its metrics be lost.
+
+    Raises:
+        OSError: the first that couldn't be synced, when this ends; the others are logged.
     """
     global _behind
-    before, queue = _behind, Queue[Path | None]()
-    thread = Thread(target=_sync_all, args=(queue,), name="sync", daemon=True)
+    before, queue = _behind, Queue[Path | None](OUTSTANDING)
+    errors: list[OSError] = []
+    thread = Thread(target=_sync_all, args=(queue, errors), name="sync", daemon=True)
     thread.start()
     _behind = queue
     try:
@@ -85,15 +92,21 @@ def synced_behind() -> Iterator[None]:
         _behind = before
         queue.put(None)
         thread.join()
+    if errors:
+        raise errors[0]
 
 
-def _sync_all(queue: Queue[Path | None]) -> None:
+def _sync_all(queue: Queue[Path | None], errors: list[OSError]) -> None:
     while (path := queue.get()) is not None:
         try:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        except FileNotFoundError:
+            pass  # somebody removed it: there is nothing to keep
         except OSError as error:
             logger.warning("%s may not survive a crash of the machine: %s", path, error)
+            error.filename = error.filename or str(path)
+            errors.append(error)
 
 
 def write_json(path: Path, data: Any, *, sync: bool = True) -> None:
@@ -165,10 +178,11 @@ class RunDirectory:
 
         Raises:
             ConfigError: a run that is still going on has the directory.
+            OSError: it can't be written, or its lock is a link.
         """
         self.path, self._spent, self._begun = path, spent, time.time()
         self._facts = {"started": _timestamp(self._begun), **facts}
-        self._lock = (path / LOCK).open("w")
+        self._lock = open_lock(path)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for half_written in path.rglob(".*.tmp"):
@@ -203,12 +217,25 @@ def state(path: Path) -> str:
     recorded = str(json.loads((path / STATUS).read_text())["state"])
     if recorded != "RUNNING":
         return recorded
-    with (path / LOCK).open("a") as lock:
-        try:
+    try:
+        with open_lock(path, create=False) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return recorded
+    except BlockingIOError:
+        return recorded
+    except FileNotFoundError:
+        pass  # nobody holds what isn't there
     return "DEAD"
+
+
+def open_lock(folder: Path, *, create: bool = True) -> BinaryIO:
+    """Open a directory's lock file, which is never written.
+
+    Raises:
+        OSError: it is a link, which may lead to somebody's file; or, unless it is to be created,
+            there is none.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    return os.fdopen(os.open(folder / LOCK, flags, 0o666), "rb")
 
 
 def environment() -> dict[str, Any]:

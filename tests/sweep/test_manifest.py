@@ -142,6 +142,15 @@ class TestOpen:
         with open_directory(str(tmp_path), named=True):
             assert [p.name for p in tmp_path.iterdir()] == [".lock"]
 
+    def test_a_lock_that_is_a_link_is_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "precious.txt").write_text("dear")
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / ".lock").symlink_to(tmp_path / "precious.txt")
+        message = refusal(open_directory, str(out), named=True)
+        assert f"got '{out}' (Too many levels of symbolic links)" in message
+        assert (tmp_path / "precious.txt").read_text() == "dear"
+
 
 class TestRead:
     def test_what_is_written_is_read(self, tmp_path: Path) -> None:

@@ -268,13 +268,106 @@ def test_files_are_synced_behind_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     assert [on_main for _, on_main in synced] == [True, True]
 
 
-def test_what_cannot_be_synced_behind_is_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_what_cannot_be_synced_behind_is_an_error_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    synced, fsync = [], os.fsync
+
+    def broken(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").resolve().name
+        if name.startswith("bad"):
+            raise OSError(errno.EIO, "Input/output error")
+        synced.append(name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", broken)
+    went_on = False
+    with pytest.raises(OSError, match=r"Input/output error: '.*/bad1'"):  # noqa: SIM117  # order
+        with synced_behind():
+            for name in ("a", "bad1", "b", "bad2"):
+                write_atomically(tmp_path / name, b"")
+            went_on = True
+    assert went_on
+    assert synced == ["a", "b"]
+    assert [r.message.split()[0][-4:] for r in caplog.records] == ["bad1", "bad2"]
+    # What ended the block tells more.
+    with pytest.raises(KeyboardInterrupt), synced_behind():
+        write_atomically(tmp_path / "bad", b"")
+        raise KeyboardInterrupt
+
+
+def test_a_file_that_was_removed_needs_no_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    removed = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: removed.wait(10))
     with synced_behind():
-        write_atomically(tmp_path / "gone", b"")
+        for name in ("first", "gone"):  # the thread waits at the first one
+            write_atomically(tmp_path / name, b"")
         (tmp_path / "gone").unlink()
-        write_atomically(tmp_path / "there", b"")
-    # The file may have been synced before it was removed; the thread goes on in either case.
-    assert all("gone may not survive" in record.message for record in caplog.records)
-    assert (tmp_path / "there").exists()
+        removed.set()
+    assert caplog.records == []
+
+
+def test_few_files_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that stands still: who writes waits too, and Ctrl-C leaves little behind."""
+    released, synced = threading.Event(), []
+
+    def fsync(_: int) -> None:
+        synced.append(released.wait(10))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(directory, "OUTSTANDING", 3)
+    written = []
+
+    def write() -> None:
+        with synced_behind():
+            for number in range(20):
+                write_atomically(tmp_path / str(number), b"")
+                written.append(number)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join(0.5)
+    # One is at the disk, three wait, and the fifth is written but can't get into the queue.
+    assert len(written) <= 4
+    assert len(list(tmp_path.iterdir())) <= 5
+    released.set()
+    thread.join(10)
+    assert (len(written), synced) == (20, [True] * 20)
+
+
+class TestLinkedLock:
+    """A lock that is a link, perhaps to a file that is precious."""
+
+    @pytest.fixture
+    def precious(self, tmp_path: Path) -> Path:
+        file = tmp_path / "precious.txt"
+        file.write_text("dear")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / ".lock").symlink_to(file)
+        return file
+
+    def test_it_is_neither_followed_nor_emptied(self, precious: Path, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match="symbolic links"):
+            RunDirectory(tmp_path / "run", {})
+        (tmp_path / "run" / "status.json").write_text('{"state": "RUNNING"}')
+        with pytest.raises(OSError, match="symbolic links"):
+            state(tmp_path / "run")
+        assert precious.read_text() == "dear"
+
+    def test_nor_is_what_it_leads_to_made(self, precious: Path, tmp_path: Path) -> None:
+        precious.unlink()
+        with pytest.raises(OSError, match="symbolic links"):
+            RunDirectory(tmp_path / "run", {})
+        assert not precious.exists()
+
+
+def test_who_looks_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"state": "RUNNING"}')
+    assert state(tmp_path) == "DEAD"
+    assert names(tmp_path) == ["status.json"]
+    # A lock that holds something, as somebody else's file of that name may, keeps it.
+    (tmp_path / ".lock").write_text("text")
+    RunDirectory(tmp_path, {}).release()
+    assert (tmp_path / ".lock").read_text() == "text"
