@@ -83,9 +83,10 @@ class Conductor:
             Stopped: one failed, and no more shall start.
             KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
         """
-        if self._computes:
-            import torch  # noqa: F401  # its hundred thousands of objects are to be settled too
         settle()
+        if self._computes:
+            import torch  # noqa: F401
+            settle(collect=False)  # its hundred thousands of objects are no garbage
         with synced_behind():
             for jobs in self._batches(callbacks):
                 if len(jobs) > 1 and self._run_together(jobs):

@@ -21,7 +21,7 @@ KEPT = 2**25 - 2**16
 @contextmanager
 def settled() -> Iterator[None]:
     """Leave alone what is there now, until the end."""
-    gc.freeze()  # what of it is garbage goes afterwards: finding it takes a tenth of a second
+    settle(collect=False)  # what of it is garbage goes afterwards: finding it takes a while
     bytes(KEPT)  # made, never touched, and freed
     try:
         yield
@@ -29,7 +29,8 @@ def settled() -> Iterator[None]:
         gc.unfreeze()
 
 
-def settle() -> None:
-    """Leave alone what has come since, too."""
-    gc.collect()
+def settle(*, collect: bool = True) -> None:
+    """Leave alone what has come since, too; first `collect` what of it is garbage."""
+    if collect:
+        gc.collect()
     gc.freeze()
