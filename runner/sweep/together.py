@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from math import ceil
 
 from runner.config.errors import join
@@ -66,17 +67,24 @@ def groups(jobs: Sequence[Kin | None]) -> list[list[int]]:
     found: dict[Kin | int, list[int]] = {}
     for i, one in enumerate(jobs):
         found.setdefault(i if one is None else one, []).append(i)
-    split = (part for one, alike in found.items() for part in _parts(one, alike))
+    split = (
+        part
+        for one, alike in found.items()
+        for part in _parts(one.most if isinstance(one, Kin) else 1, alike)
+    )
     return sorted(split, key=lambda part: part[0])
 
 
-def _parts(one: Kin | int, alike: Sequence[int]) -> Iterator[list[int]]:
-    """The same jobs in groups that are small enough, and as equal as can be; few, one by one."""
-    count = ceil(len(alike) / one.most) if isinstance(one, Kin) else 1
-    size = ceil(len(alike) / count)
-    size = size if size >= FEW else 1
-    for start in range(0, len(alike), size):
-        yield list(alike[start : start + size])
+def _parts(most: int, alike: Sequence[int]) -> Iterator[list[int]]:
+    """The same jobs in groups of at most so many, as equal as can be; few, one by one."""
+    count = ceil(len(alike) / most)
+    sizes = [len(alike) // count + (i < len(alike) % count) for i in range(count)]
+    if sizes[-1] < FEW:  # rather full groups, and a few jobs that are left
+        sizes = [most] * (len(alike) // most) + [len(alike) % most]
+    rest = iter(alike)
+    for size in sizes:
+        part = list(islice(rest, size))
+        yield from [part] if size >= FEW else ([i] for i in part)
 
 
 def _key(job: Job, plan: Plan) -> str:

@@ -162,7 +162,8 @@ class Task(Kind, ABC):
             that ends in ``/`` stands for all that begin with it.
         objective: what ranks the runs of a sweep, where the task has something like that.
         per_run: dotted names of the config, or patterns of them as in file names, in which runs
-            that are done together may differ, besides ``seed``. Empty: each run by itself.
+            that are done together may differ, besides ``seed``; a name that the user gave, such
+            as a layer's, is in angle brackets there. Empty: each run by itself.
     """
 
     needs_torch: ClassVar[bool] = True

@@ -10,7 +10,7 @@ from runner.config.compose import Composer
 from runner.config.plain import plain
 from runner.job import GIB, Job
 from runner.sweep import together
-from runner.sweep.together import groups, kin
+from runner.sweep.together import Kin, groups, kin
 
 pytestmark = pytest.mark.usefixtures("few_together")
 
@@ -96,18 +96,15 @@ def test_groups_are_as_large_as_can_be_held() -> None:
     job = composed("task=learn_kernel")
     plan = job.plan()
     jobs = [job.model_copy(update={"seed": seed}) for seed in range(300)]
-    assert list(map(len, groups([kin(one, plan) for one in jobs]))) == [
-        100,
-        100,
-        100,
-    ]  # 128 at most
+    found = groups([kin(one, plan) for one in jobs])
+    assert list(map(len, found)) == [100, 100, 100]  # 128 at most
     # Memory: three copies of the plan's own and one of the images, in double precision.
     needed = 3 * plan.memory + 16 * 6 * 8
     scratch = max(row.scratch for row in plan.leaves()) * 4
     tight = {"memory_limit_gib": 10.5 * (needed + 3 * scratch) / GIB}
     jobs = [one.model_copy(update=tight) for one in jobs[:25]]
     found = parts(jobs)
-    assert list(map(len, found)) == [9, 9, 7]
+    assert list(map(len, found)) == [9, 8, 8]
     assert [i for part in found for i in part] == list(range(25))
 
 
@@ -126,3 +123,26 @@ def test_a_few_jobs_are_faster_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
     one = kin(job, job.plan())
     assert groups([one] * 7) == [[i] for i in range(7)]
     assert groups([one] * 8) == [list(range(8))]
+
+
+@pytest.mark.parametrize(
+    ("most", "count", "sizes"),
+    [
+        (8, 9, [8, 1]),  # not 5 and 4, too few to be done together
+        (8, 16, [8, 8]),
+        (9, 17, [9, 8]),
+        (9, 16, [8, 8]),
+        (10, 29, [10, 10, 9]),
+        (12, 30, [10, 10, 10]),
+        (12, 15, [12, 1, 1, 1]),
+        (7, 20, [1] * 20),
+        (1, 9, [1] * 9),
+    ],
+)
+def test_groups_are_large_enough_to_be_faster(
+    most: int, count: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "FEW", 8)
+    found = groups([Kin("key", most)] * count)
+    assert [len(part) for part in found] == sizes
+    assert [i for part in found for i in part] == list(range(count))
