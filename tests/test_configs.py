@@ -115,7 +115,7 @@ def test_file_is_data_with_a_header_that_can_be_tried(path: Path, sources: dict[
             continue
         if words[0] == "-m":
             with Composer() as composer:
-                words = composer.jobs_of_sweep(words[1:])[0]
+                words = composer.jobs_of_sweep(words[1:], grid=False)[0]
         plan(words, sources)
 
 

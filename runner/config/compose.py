@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import cast
 
 import yaml
 from hydra import version
@@ -23,7 +22,6 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -33,6 +31,7 @@ from runner.config.errors import ConfigError, Problem, did_you_mean, first_line,
 from runner.config.globs import without_globs
 from runner.config.loader import Loader, parse
 from runner.config.process import Globals, refer_to
+from runner.config.values import each_value
 
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -63,10 +62,6 @@ class Composed:
     def mended(self) -> list[str]:
         """The overrides of keys that the YAML doesn't spell out."""
         return [text for text in self.overrides if text.startswith("++")]
-
-
-GRIDS = ("runner", "basic")
-"""Sweepers that run every combination of the listed values, which is known before the first."""
 
 
 class Composer:
@@ -266,38 +261,26 @@ class Composer:
             did_you_mean(name, siblings),
         )
 
-    def jobs_of_sweep(self, overrides: Sequence[str]) -> list[list[str]]:
-        """The overrides of each job, in the order of Hydra's basic sweeper.
+    def jobs_of_sweep(self, overrides: Sequence[str], *, grid: bool = True) -> list[list[str]]:
+        """The overrides of each job.
 
-        With a sweeper that chooses values as it goes, the job of all first values, and then one for
-        each other value, of a range or an interval for its end.
+        Args:
+            overrides: of the sweep.
+            grid: every combination, in the order of Hydra's basic sweeper. Otherwise the job of
+                all first values, and then one for each other value: what there is to check before
+                a sweeper chooses values as it goes. Of a range or an interval both ends stand for
+                all.
 
         Raises:
             ConfigError: an override that can't be read, that has no list of values, or a glob that
                 matches nothing.
         """
-        pairs = [text.lstrip("+").partition("=") for text in overrides]
-        grid = all(value in GRIDS for key, _, value in pairs if key == "hydra/sweeper")
         choices = []
         for text in without_globs(overrides, self.options):
             try:
-                override = parse(text)
+                choices.append(each_value(text, grid=grid))
             except OverrideParseException:
                 raise ConfigError(_unreadable(text)) from None
-            values, (key, _, written) = [text], text.partition("=")
-            if override.is_interval_sweep():
-                if grid:
-                    hint = "hydra/sweeper=optuna searches among them all."
-                    raise problem(key, "values that can be listed", f"'{written}'", hint)
-                interval = cast(IntervalSweep, override.value())
-                values = [f"{key}={end}" for end in (interval.start, interval.end)]
-            elif override.is_sweep_override():
-                values = [f"{key}={value}" for value in override.sweep_string_iterator()]
-                if not values:
-                    raise problem(key, "at least one value", f"'{written}'")
-                if override.is_range_sweep() and not grid:
-                    values = list(dict.fromkeys((values[0], values[-1])))
-            choices.append(values)
         if grid:
             return [list(words) for words in product(*choices)]
         first = [values[0] for values in choices]

@@ -87,9 +87,12 @@ def sweep(
     with settled(), Composer(config_dir, config_name) as composer:
         jobs_composer = SweepComposer(composer)
         words = without_globs(words, composer.options)
-        check_count(words)
-        jobs = composer.jobs_of_sweep(words)
-        engines.check(jobs_composer.compose(jobs[0]).config, words)
+        first = jobs_composer.compose(composer.jobs_of_sweep(words, grid=False)[0]).config
+        grid = first.hydra.runtime.choices["hydra/sweeper"] in GRIDS
+        if grid:
+            check_count(words)
+        jobs = composer.jobs_of_sweep(words, grid=grid)
+        engines.check(first, words)
         with terminal.progress(len(jobs), "checking") as advance:
             checks = preflight(jobs_composer, jobs, advance)
         assert checks.first is not None

@@ -342,6 +342,42 @@ def test_jobs_of_a_sweep() -> None:
             composer.jobs_of_sweep(["seed=range(3,3)"])
 
 
+@pytest.mark.parametrize(
+    ("word", "ends"),
+    [
+        ("seed=range(0,1000000000000)", ["0", "999999999999"]),
+        ("seed=range(7,1,-3)", ["7", "4"]),
+        ("seed=range(3,4)", ["3"]),
+        ("seed=range(0,1,9.5367431640625e-07)", ["0.0", "0.9999990463256836"]),  # 2^-20
+        ("seed=range(0.5,2,0.5)", ["0.5", "1.5"]),
+        ("seed=shuffle(range(0,9))", ["0", "8"]),
+        ("seed=interval(1,9)", ["1.0", "9.0"]),
+    ],
+)
+def test_what_stands_for_all_values_of_a_search(word: str, ends: list[str]) -> None:
+    """Ends of ranges, which are never listed; each with the first value of the others."""
+    with Composer() as composer:
+        jobs = composer.jobs_of_sweep(["stack=a,b", word], grid=False)
+    assert jobs == [
+        ["stack=a", f"seed={ends[0]}"],
+        ["stack=b", f"seed={ends[0]}"],
+        *(["stack=a", f"seed={end}"] for end in ends[1:]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("seed=range(0,3,0)", "seed: expected a step other than 0"),
+        ("seed=range(3,3)", "seed: expected at least one value"),
+        ("seed=range(0.5,0.5)", "seed: expected at least one value"),
+    ],
+)
+def test_a_range_without_values_is_no_search(word: str, says: str) -> None:
+    with Composer() as composer, pytest.raises(ConfigError, match=says):
+        composer.jobs_of_sweep([word], grid=False)
+
+
 def test_globs_reach_into_nested_folders(tmp_path: Path) -> None:
     empty = "# @package _global_\n"
     names = ["own/deep/a", "own/b", "own/b2", "top", "own/1e5", "own/it's, two", "own/null"]

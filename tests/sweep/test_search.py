@@ -161,3 +161,24 @@ def test_values_that_are_wrong_together_fail_one_trial(
     assert "best" in next(
         line for line in done.stdout.splitlines() if line.startswith("5       12")
     )
+
+
+def test_a_search_may_have_more_values_than_a_grid_has_jobs(faulty: Faulty) -> None:
+    words = [*SEARCH, "seed=range(0,1000000)", "hydra.sweeper.n_trials=2"]
+    code, _, err = faulty.sweep(*words)
+    assert code == 0, err
+    assert len(seeds()) == 2
+    code, _, err = faulty.sweep("seed=range(0,1000000)", "hydra.sweep.dir=grid")
+    assert code == 2
+    assert "sweep: expected at most 100,000 jobs" in err
+
+
+def test_the_sweeper_may_be_chosen_by_a_config(faulty: Faulty) -> None:
+    (faulty.configs / "search.yaml").write_text(
+        "defaults:\n  - config\n  - override /hydra/sweeper: optuna\n  - _self_\n"
+        "hydra:\n  sweeper:\n    n_trials: 2\n"
+    )
+    words = ["--config-name", "search", f"hydra.sweep.dir={FOLDER}", "task.x=interval(0,1)"]
+    code, _, err = faulty.sweep(*words)
+    assert code == 0, err
+    assert sorted(seeds()) == [0, 1]
