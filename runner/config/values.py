@@ -36,7 +36,7 @@ def each_value(text: str, *, grid: bool) -> list[str]:
         return [f"{key}={end}" for end in (interval.start, interval.end)]
     found: list[Any]
     if override.is_range_sweep() and not grid:
-        found = _ends(cast(RangeSweep, override.value()), key, written)
+        found = ends(cast(RangeSweep, override.value()), key, written)
     else:
         found = list(override.sweep_string_iterator())
     if not found:
@@ -44,7 +44,7 @@ def each_value(text: str, *, grid: bool) -> list[str]:
     return [f"{key}={value}" for value in found]
 
 
-def _ends(values: RangeSweep, key: str, written: str) -> list[int | float]:
+def ends(values: RangeSweep, key: str, written: str) -> list[int | float]:
     """The first and the last number of a range, without a list of them all; none if it is empty.
 
     Raises:

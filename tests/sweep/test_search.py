@@ -38,6 +38,7 @@ SEARCH = ["hydra/sweeper=optuna", f"hydra.sweep.dir={FOLDER}"]
         ("x=range(3,9,2)", IntDistribution(3, 7, step=2)),
         ("x=range(3,10,2)", IntDistribution(3, 9, step=2)),
         ("x=range(5,1,-2)", IntDistribution(3, 5, step=2)),
+        ("x=range(0,1000000000000)", IntDistribution(0, 999999999999)),  # never listed
         ("x=range(0.5,2.5,0.5)", FloatDistribution(0.5, 2.0, step=0.5)),
         ("x=1,b,'c d',[1,2]", CategoricalDistribution(["1", "b", "'c d'", "[1,2]"])),
         ("stack=choice(lenet,nin)", CategoricalDistribution(["lenet", "nin"])),

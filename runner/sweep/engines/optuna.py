@@ -26,8 +26,10 @@ from runner.config.errors import first_line, problem
 from runner.config.loader import parse
 from runner.config.plain import plain
 from runner.config.spec import Count, Spec
+from runner.config.values import ends
 from runner.job import Job
 from runner.sweep.engines.launcher import PACKAGE, EngineLauncher, checked
+from runner.sweep.manifest import is_hydra
 from runner.sweep.records import Record, collect
 from runner.tasks import Objective
 
@@ -171,7 +173,7 @@ class Trials:
         self._next = 0
         for record in collect(directory, {}):
             self._next = max(self._next, (record.number or 0) + 1)
-            words = tuple(word for word in record.overrides if not word.startswith("hydra."))
+            words = tuple(word for word in record.overrides if not is_hydra(word))
             value = objective.of(record.metrics) if record.counts else None
             if value is None:
                 self._begun[words] = record
@@ -226,7 +228,7 @@ def distribution(text: str) -> BaseDistribution | None:
                 return IntDistribution(low, high, log=log)
             return FloatDistribution(float(low or 0), float(high or 0), log=log)
         if isinstance(value, RangeSweep) and not value.shuffle:
-            numbers = sorted(value.range())
+            numbers = sorted(ends(value, *text.split("=", 1)))
             if not numbers:
                 raise ValueError("It has none")
             step = abs(value.step)
