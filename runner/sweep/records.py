@@ -14,7 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from runner.sweep.manifest import MANIFEST, is_hydra
+from runner.sweep.manifest import MANIFEST, is_hydra, is_inside
 from runner.tracking.directory import STATUS, state
 
 COMPLETED, FAILS, FAILED, UNREADABLE = "completed", "does not hold", "failed", "unreadable"
@@ -29,6 +29,9 @@ WORDS = {
 """What the states of a run's directory are called."""
 
 Number = bool | int | float
+
+DIGITS = 18
+"""Of a number in a directory's name, at most; Python reads no more than some thousands."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,11 @@ def collect(directory: Path, manifest: Mapping[str, Any]) -> list[Record]:
     records: dict[str, Record] = {}
     for job in _mappings(manifest.get("jobs")):
         folder = str(job.get("directory") or job.get("number"))
-        records[folder] = read_job(directory / folder, folder, job)
+        if is_inside(folder):
+            records[folder] = read_job(directory / folder, folder, job)
+        else:
+            reason = f"{MANIFEST} gives it a directory that isn't within the sweep's"
+            records[folder] = replace(_planned(folder, job), state=UNREADABLE, reason=reason)
     for path in _runs(directory):
         folder = path.relative_to(directory).as_posix()
         if folder not in records:
@@ -127,19 +134,32 @@ def _runs(directory: Path) -> Iterator[Path]:
 
 
 def read_job(path: Path, folder: str, job: Mapping[str, Any]) -> Record:
-    """One job's record.
+    """One job's record; of what can't be read, why.
 
     Args:
         path: its directory.
         folder: the same, relative to the sweep's.
         job: what sweep.json says of it; may be empty.
     """
+    planned = _planned(folder, job)
+    try:
+        return _recorded(path, planned) if (path / STATUS).exists() else planned
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        return replace(planned, state=UNREADABLE, reason=f"its directory can't be read: {why}")
+
+
+def _planned(folder: str, job: Mapping[str, Any]) -> Record:
+    """The record of a job that has no files."""
     number, words = _integer(job.get("number")), tuple(map(str, _list(job.get("overrides"))))
-    if number is None and folder.isdigit():
-        number = int(folder)
-    planned = Record(number, folder, ABSENT, overrides=words, values=_from_overrides(words))
-    if not (path / STATUS).exists():
-        return planned
+    if number is None and folder.isdecimal():
+        number = int(folder[:DIGITS])
+    values = _from_overrides(words)
+    return Record(number, _printable(folder), ABSENT, overrides=words, values=values)
+
+
+def _recorded(path: Path, planned: Record) -> Record:
+    """The record of a job that was begun."""
     status, complaint = _load(path / STATUS)
     now, wrong = _state(path, status)
     complaint = complaint or wrong
@@ -149,7 +169,7 @@ def read_job(path: Path, folder: str, job: Mapping[str, Any]) -> Record:
         complaint = complaint or damage
     outcomes = list(_mappings(metrics.get("expectations")))
     failures = [f"{o.get('metric')}: {o.get('failure')}" for o in outcomes if not o.get("holds")]
-    words = tuple(map(str, _list(status.get("overrides")))) or words
+    words = tuple(map(str, _list(status.get("overrides")))) or planned.overrides
     parameters, choices = status.get("parameters"), status.get("choices")
     whole = isinstance(parameters, dict)
     values = dict(parameters) if isinstance(parameters, dict) else _from_overrides(words)
@@ -157,8 +177,8 @@ def read_job(path: Path, folder: str, job: Mapping[str, Any]) -> Record:
         values |= {key: value for key, value in choices.items() if not key.startswith("hydra/")}
     seconds = status.get("seconds")
     return Record(
-        number=_integer(status.get("job")) if number is None else number,
-        directory=folder,
+        number=_integer(status.get("job")) if planned.number is None else planned.number,
+        directory=planned.directory,
         state=UNREADABLE if complaint else FAILS if failures else now,
         task=str(status.get("task") or ""),
         seconds=seconds if isinstance(seconds, int | float) else None,
@@ -175,7 +195,7 @@ def read_job(path: Path, folder: str, job: Mapping[str, Any]) -> Record:
 def _load(path: Path) -> tuple[dict[str, Any], str]:
     """A JSON file's mapping, and what is wrong with the file, or nothing."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _printable(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         return {}, f"{path.name} can't be read: {error.strerror}"
     except (ValueError, RecursionError) as error:
@@ -183,6 +203,19 @@ def _load(path: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(content, dict):
         return {}, f"{path.name} is damaged: it is no mapping"
     return content, ""
+
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, turns text round, or can't be written in UTF-8."""
+
+
+def _printable(data: Any) -> Any:
+    """The same data, in whose text only lines and tabs are left of what a terminal obeys."""
+    if isinstance(data, str):
+        return data if data.isprintable() else _UNPRINTABLE.sub("\ufffd", data)
+    if isinstance(data, dict):
+        return {_printable(key): _printable(value) for key, value in data.items()}
+    return list(map(_printable, data)) if isinstance(data, list) else data
 
 
 def _state(path: Path, status: Mapping[str, Any]) -> tuple[str, str]:
@@ -241,7 +274,7 @@ def _value(text: str) -> Any:
 
 def _natural(record: Record) -> tuple[bool, int, list[str | int]]:
     """By number, and those without one by name, in which 2 is before 10."""
-    parts: list[str | int] = list(re.split(r"(\d+)", record.directory))
+    parts: list[str | int] = list(re.split(rf"(\d{{1,{DIGITS}}})", record.directory))
     parts[1::2] = map(int, parts[1::2])
     return record.number is None, record.number or 0, parts
 

@@ -318,6 +318,77 @@ class TestDamage:
         assert states(found)["#4"] == "not started"
         assert found.records[4].values == {LR: 0.03, "seed": 0}
 
+    @pytest.mark.parametrize("name", ["²", "4²", "①", "٣", "9" * 5000])
+    def test_odd_names(self, sweep: Path, name: str) -> None:
+        """Digits that are no numbers, numbers that aren't ASCII, and one beyond Python's limit."""
+        if len(name) < 100:
+            job(sweep, 6, {LR: 0.04}, {"kernel_error": 1.0}, folder=name)
+        content = json.loads((sweep / "sweep.json").read_text())
+        content["jobs"].append({"directory": name})
+        (sweep / "sweep.json").write_text(json.dumps(content))
+        found = summarize(sweep)
+        assert found.tally.startswith("7 completed" if len(name) < 100 else "6 completed, 1 unread")
+        write(found, sweep)
+
+    def test_a_name_that_no_file_system_takes(self, sweep: Path) -> None:
+        content = json.loads((sweep / "sweep.json").read_text())
+        content["jobs"][2]["directory"] = "x" * 300
+        (sweep / "sweep.json").write_text(json.dumps(content))
+        found = summarize(sweep)
+        assert "6 completed, 1 unreadable" in found.tally  # what was #2 is there, under its name
+        (bad,) = found.troubled
+        assert bad.reason == "its directory can't be read: File name too long"
+        assert bad.values == {LR: 0.02, "seed": 0}
+
+    def test_a_folder_that_may_not_be_read(
+        self, sweep: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        exists = Path.exists
+
+        def refused(path: Path) -> bool:
+            if path.parent == sweep / "2":
+                raise PermissionError(13, "Permission denied")
+            return exists(path)
+
+        monkeypatch.setattr(Path, "exists", refused)
+        (bad,) = summarize(sweep).troubled
+        assert (bad.name, bad.reason) == ("#2", "its directory can't be read: Permission denied")
+
+    @pytest.mark.parametrize("absolute", [True, False])
+    def test_a_directory_elsewhere_is_not_looked_at(self, tmp_path: Path, absolute: bool) -> None:
+        elsewhere = job(tmp_path / "other", 0, {LR: 7}, {"kernel_error": 0.0}, state="RUNNING")
+        before = sorted(tmp_path.rglob("*"))
+        sweep = grid(tmp_path / "sweep", LR, {0.01: [1], 0.02: [2]})
+        content = json.loads((sweep / "sweep.json").read_text())
+        content["jobs"][1]["directory"] = str(elsewhere) if absolute else "../other/0"
+        (sweep / "sweep.json").write_text(json.dumps(content))
+        found = summarize(sweep)
+        (bad,) = found.troubled
+        assert (bad.name, bad.state) == ("#1", "unreadable")
+        assert bad.reason == "sweep.json gives it a directory that isn't within the sweep's"
+        assert sorted((tmp_path / "other").rglob("*")) == before[1:]
+
+    def test_what_a_terminal_would_obey(self, tmp_path: Path) -> None:
+        """ESC and its one-byte form, a bell, a text turned round, half of a character."""
+        evil = "a\x1b[2J\x9b31m\x07\r\u202eb\ud800\nnext\tline"
+        shown = "a�[2J�31m���b�\nnext\tline"
+        grid(tmp_path, LR, {0.01: [1], 0.02: [2]})
+        bad = {"number": 3, "overrides": [f"{LR}={evil}"], "problems": [evil]}
+        content = json.loads((tmp_path / "sweep.json").read_text())
+        content |= {"command": evil, "skipped": [bad]}
+        (tmp_path / "sweep.json").write_text(json.dumps(content))
+        job(tmp_path, 2, {"stack": evil}, {evil: 1.0}, command=evil, choices={evil: evil})
+        job(tmp_path, 4, {LR: 1.0}, state="FAILED", reason=evil)
+        (tmp_path / "1").rename(tmp_path / "\x1b[2J\udcff")
+        found = summarize(tmp_path)
+        assert found.records[-1].reason == shown
+        assert found.command == shown
+        write(found, tmp_path)
+        said = "\n".join(screen(found, terminal=False))
+        for text in (said, *((tmp_path / f"summary.{end}").read_text() for end in ("md", "csv"))):
+            assert shown.partition("\n")[0] in text
+            assert not set(text) & set("\x1b\x9b\x07\u202e\ud800\udcff")
+
     def test_killed_or_running(self, sweep: Path) -> None:
         for number in ("0", "1"):
             path = sweep / number / "status.json"
