@@ -7,7 +7,7 @@ that differ in nothing but the seed become one setting, and the settings are ran
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import fsum, inf, isfinite, nan, sqrt
@@ -16,12 +16,27 @@ from typing import Any
 
 from runner import menu
 from runner.config.errors import ConfigError, problem
-from runner.sweep.records import COMPLETED, FAILED, FAILS, Record, collect, read_manifest
+from runner.sweep.records import (
+    ABSENT,
+    COMPLETED,
+    FAILED,
+    FAILS,
+    UNREADABLE,
+    WORDS,
+    Record,
+    collect,
+    read_manifest,
+)
 from runner.sweep.varied import SEED, assignments, identity, short_names, some, value, varied
 from runner.tasks import Objective, Task
 
 COLUMNS = ("job", "directory", "state", "jobs", "seconds", "reason")
 """Words that no parameter is called by in a table."""
+
+TROUBLES = (FAILED, WORDS["INTERRUPTED"], WORDS["DEAD"], UNREADABLE)
+"""States of jobs that have ended without metrics."""
+
+FAILURE = "a job failed or was ended"
 
 
 @dataclass(frozen=True)
@@ -68,10 +83,12 @@ class Setting:
     Attributes:
         values: by dotted path, of all that varied but the seed.
         jobs: in the sweep's order.
+        lacks: whether one of them failed, or ended in another way without metrics that will come.
     """
 
     values: Mapping[str, Any]
     jobs: tuple[Record, ...]
+    lacks: bool = False
 
     def over(self, metric: str) -> Statistic | None:
         """A metric over the jobs that are done."""
@@ -84,9 +101,8 @@ class Setting:
 
     def ranks(self, metric: str) -> bool:
         """Whether no job failed or gave a metric that isn't finite: means don't hide those."""
-        failed = any(job.state == FAILED for job in self.jobs)
         found = self.over(metric)
-        return not failed and found is not None and isfinite(found.mean)
+        return not self.lacks and found is not None and isfinite(found.mean)
 
 
 @dataclass(frozen=True)
@@ -161,8 +177,13 @@ def summarize(directory: Path) -> Summary:
     grouped: dict[tuple[Hashable, ...], list[Record]] = {}
     for record in records:
         grouped.setdefault(tuple(identity(value(record, name)) for name in by), []).append(record)
+    lost = _lost(records)
     settings = tuple(
-        Setting({name: value(jobs[0], name) for name in by}, tuple(jobs))
+        Setting(
+            {name: value(jobs[0], name) for name in by},
+            tuple(jobs),
+            lacks=any(job.state in lost for job in jobs),
+        )
         for jobs in grouped.values()
     )
     measured = dict.fromkeys(name for record in records if record.counts for name in record.metrics)
@@ -182,6 +203,17 @@ def summarize(directory: Path) -> Summary:
         best=best,
         notes=(*notes, *unranked),
     )
+
+
+def _lost(records: Sequence[Record]) -> Collection[str]:
+    """The states of jobs whose metrics won't come.
+
+    A sweep that was stopped in the middle has jobs that were never started, and is taken up
+    again. In one that has come to its end, jobs that were killed have failed: for want of memory,
+    as likely as not.
+    """
+    states = {record.state for record in records}
+    return (FAILED,) if states & {ABSENT, WORDS["RUNNING"]} else TROUBLES
 
 
 def sign_of(objective: Objective) -> int:
@@ -236,9 +268,9 @@ def _best(
     notes = unranked(without, f"there is no {metric}")
     notes += unranked([s for s, mean in means if not isfinite(mean)], f"{metric} is not finite")
     if whole:
-        notes += unranked([s for s, _ in finite if not s.ranks(metric)], "a job failed")
+        notes += unranked([s for s, _ in finite if not s.ranks(metric)], FAILURE)
     elif finite:
-        notes.append("In every setting a job failed: the others' means are ranked.")
+        notes.append(f"In every setting {FAILURE}: the others' means are ranked.")
     ranked = whole or finite
     if not ranked:
         return None, notes

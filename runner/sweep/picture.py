@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite, log, nan
 from typing import TYPE_CHECKING, Any
 
 from runner.sweep.findings import Setting, Summary
-from runner.sweep.records import FAILED, is_number
+from runner.sweep.records import is_number
 from runner.sweep.tables import ranked
-from runner.sweep.varied import identity, in_order, shown
+from runner.sweep.varied import SEED, identity, in_order, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,6 +29,12 @@ GRID = 12
 
 PANES = 6
 """Parameters that have a panel, at most."""
+
+SPREAD = 4
+"""Jobs from which on there is a distribution; fewer are a dot each."""
+
+EQUAL = 1e-6
+"""Metrics that differ by less of their size differ by rounding alone: nothing is to be seen."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +80,30 @@ class Axis:
 
 
 def draw(summary: Summary) -> Image | None:
-    """The picture, or None when there are no two numbers to compare.
+    """The picture, or None when there are no two different numbers to compare.
 
     Different experiments have no common metric; their report shows what each of them drew.
+    Settings whose jobs were skipped, or never ended, have no place in it.
     """
     if not summary.metrics or "experiment" in summary.names:
         return None
     metric = summary.metrics[0]
-    values = [float(job.metrics[metric]) for s in summary.settings for job in _with(s, metric)]
-    means = [_mean(setting, metric) for setting in summary.settings]
-    if sum(map(isfinite, values)) < 2 or not any(map(isfinite, means)):
+    drawn = tuple(s for s in summary.settings if _with(s, metric) or _failed(s, metric))
+    summary = replace(summary, settings=drawn)
+    jobs = [job for setting in drawn for job in _with(setting, metric)]
+    values = [n for job in jobs if isfinite(n := float(job.metrics[metric]))]
+    means = [_mean(setting, metric) for setting in drawn]
+    if len(values) < 2 or not any(map(isfinite, means)):
+        return None
+    alike = max(values) - min(values) <= EQUAL * max(map(abs, values))
+    repeated = list(summary.names.values()) in ([], [SEED])
+    if alike and (repeated or not any(_failed(setting, metric) for setting in drawn)):
         return None
     from runner.tracking import comparisons
 
-    axes = [Axis.of(name, label, summary.settings) for name, label in summary.names.items()]
-    if list(summary.names.values()) in ([], ["seed"]):
-        over = "seeds" if axes else "equal jobs"
-        return comparisons.distribution(list(filter(isfinite, values)), metric, over)
+    axes = [Axis.of(name, label, drawn) for name, label in summary.names.items()]
+    if repeated and (not axes or len(values) >= SPREAD):
+        return comparisons.distribution(values, metric, "seeds" if axes else "equal jobs")
     if len(axes) == 1:
         return _over_one(summary, metric, axes[0])
     if len(axes) == 2:
@@ -120,19 +133,20 @@ def _over_one(summary: Summary, metric: str, axis: Axis) -> Image:
     from runner.tracking import comparisons
 
     best = summary.best
-    settings = ranked(summary) if len(summary.settings) > ROWS else summary.settings
-    listed = [s for s in settings if _with(s, metric) or _failed(s, metric)]
-    if axis.numeric:
+    listed = ranked(summary) if len(summary.settings) > ROWS else list(summary.settings)
+    if axis.numeric and axis.label != SEED:
         points = sorted((_point(s, metric, axis) for s in listed), key=lambda point: point.x)
         top = None if best is None else _point(best, metric, axis)
         star = None if top is None else (top.x, top.mean)
         return comparisons.band(points, axis.scale(), metric, best=star)
     kept = listed[:ROWS]
-    axis = Axis.of(next(iter(summary.names)), axis.label, kept)
+    name = next(iter(summary.names))
+    axis = Axis.of(name, axis.label, kept)
     label = axis.label if len(kept) == len(listed) else f"{axis.label}, {ROWS} of {len(listed)}"
-    points = [_point(setting, metric, axis) for setting in kept]
-    row = None if best is None else kept.index(best)
-    return comparisons.whiskers(points, axis.scale().names, label, metric, row)
+    rows = [axis.place(setting.values[name]) for setting in kept]
+    points = [replace(_point(s, metric, axis), x=row) for s, row in zip(kept, rows, strict=True)]
+    row = None if best is None else rows[kept.index(best)]
+    return comparisons.whiskers(points, axis.scale(names=True).names, label, metric, row)
 
 
 def _over_two(summary: Summary, metric: str, first: Axis, second: Axis) -> Image:
@@ -197,9 +211,9 @@ def _mean(setting: Setting, metric: str) -> float:
 
 
 def _failed(setting: Setting, metric: str) -> bool:
-    """Whether a job failed, or gave a metric that isn't finite."""
+    """Whether a job failed or was ended, or gave a metric that isn't finite."""
     finite = all(isfinite(job.metrics[metric]) for job in _with(setting, metric))
-    return not finite or any(job.state == FAILED for job in setting.jobs)
+    return not finite or setting.lacks
 
 
 def _point(setting: Setting, metric: str, axis: Axis) -> Point:

@@ -22,7 +22,7 @@ from shell import Finished
 from runner.config.errors import ConfigError
 from runner.sweep import summary as summaries
 from runner.sweep.findings import Statistic, Summary
-from runner.sweep.picture import log_spaced
+from runner.sweep.picture import Axis, _point, log_spaced
 from runner.sweep.summary import markdown, show, summarize, write
 from runner.sweep.varied import short_names
 from runner.terminal import Terminal
@@ -216,7 +216,7 @@ class TestBest:
         job(tmp_path, 3, {LR: 0.06, "seed": 1}, state="FAILED", reason="Diverged")
         found = summarize(tmp_path)
         assert found.best is not None and found.best.values == {LR: 0.01}
-        assert found.notes == ("Not ranked, as a job failed: lr=0.06",)
+        assert found.notes == ("Not ranked, as a job failed or was ended: lr=0.06",)
 
     def test_all_settings_have_a_failed_job(self, tmp_path: Path) -> None:
         grid(tmp_path, LR, {0.01: [5], 0.02: [1]})
@@ -224,13 +224,48 @@ class TestBest:
             job(tmp_path, 2 + i, {LR: lr, "seed": 2}, state="FAILED", reason="disk full")
         found = summarize(tmp_path)
         assert found.best is found.settings[1]
-        assert found.notes == ("In every setting a job failed: the others' means are ranked.",)
+        (note,) = found.notes
+        assert note == "In every setting a job failed or was ended: the others' means are ranked."
 
-    def test_an_interrupted_job_spoils_nothing(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("state", ["INTERRUPTED", "RUNNING", "damaged"])
+    @pytest.mark.parametrize("over", [True, False])
+    def test_jobs_that_were_ended_spoil_their_setting_when_the_sweep_is_over(
+        self, tmp_path: Path, state: str, over: bool
+    ) -> None:
+        """The survivor of 0.02 is better than both of 0.01; one that runs no more was killed."""
         grid(tmp_path, LR, {0.01: [5, 5], 0.02: [1]})
-        job(tmp_path, 3, {LR: 0.02, "seed": 1}, state="INTERRUPTED", reason="Ctrl-C")
+        ended = job(tmp_path, 3, {LR: 0.02, "seed": 1}, state=state)
+        if state == "damaged":
+            (ended / "status.json").write_text("{")
+        content = json.loads((tmp_path / "sweep.json").read_text())
+        words = [f"{LR}=0.02", "seed=1"]
+        content["jobs"].append({"number": 3, "directory": "3", "overrides": words})
+        (tmp_path / "sweep.json").write_text(json.dumps(content))
+        if not over:
+            content["jobs"].append({"number": 4, "directory": "4", "overrides": [f"{LR}=0.03"]})
+            (tmp_path / "sweep.json").write_text(json.dumps(content))
         found = summarize(tmp_path)
+        best = found.settings[0 if over else 1]
+        assert found.best is best
+        told = ("Not ranked, as a job failed or was ended: lr=0.02",)
+        assert found.notes == (told if over else ())
+
+    def test_one_that_runs_keeps_the_others_open(self, tmp_path: Path) -> None:
+        grid(tmp_path, LR, {0.01: [5, 5], 0.02: [1]})
+        job(tmp_path, 3, {LR: 0.02, "seed": 1}, state="INTERRUPTED")
+        running = job(tmp_path, 4, {LR: 0.01, "seed": 2}, state="RUNNING")
+        with (running / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = summarize(tmp_path)
         assert found.best is found.settings[1] and found.notes == ()
+
+    def test_the_picture_marks_who_was_killed(self, tmp_path: Path) -> None:
+        grid(tmp_path, LR, {0.01: [5, 5], 0.02: [1]})
+        job(tmp_path, 3, {LR: 0.02, "seed": 1}, state="RUNNING")
+        found = summarize(tmp_path)
+        axis = Axis.of(LR, "lr", found.settings)
+        points = [_point(setting, "kernel_error", axis) for setting in found.settings]
+        assert [point.failed for point in points] == [False, True]
 
     def test_no_such_metric(self, tmp_path: Path) -> None:
         objective = {"metric": "accuracy", "goal": "max"}
