@@ -83,14 +83,27 @@ def problem(path: str, expected: str, got: str, hint: str = "") -> ConfigError:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """``Did you mean 'photo'?``, or nothing when no option comes near."""
+    """``Did you mean 'photo'?``, or nothing when no option comes near.
+
+    Who names a folder that there is, ``6_2/crr2d``, means something in it.
+    """
+    names = list(options)
+    folder = word[: word.rfind("/") + 1]
+    if inside := [name[len(folder) :] for name in names if folder and name.startswith(folder)]:
+        near = _nearest(word[len(folder) :], inside)
+        return f"Did you mean '{folder}{near}'?" if near else ""
+    near = _nearest(word, names)
+    return f"Did you mean '{near}'?" if near else ""
+
+
+def _nearest(word: str, options: Iterable[str]) -> str | None:
     by_lower = {option.lower(): option for option in options}
     near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     # A word that was cut short is near, however long the whole is: corr for correlation.
     near = near or [
         option for option in by_lower if len(word) > 2 and option.startswith(word.lower())
     ]
-    return f"Did you mean '{by_lower[near[0]]}'?" if near else ""
+    return by_lower[near[0]] if near else None
 
 
 def one_of(options: Iterable[str]) -> str:

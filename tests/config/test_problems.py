@@ -85,5 +85,12 @@ def test_did_you_mean():
     assert did_you_mean("x", []) == ""
 
 
+def test_did_you_mean_one_of_the_same_folder():
+    options = ["6_2/corr2d", "6_2/pool", "6_4/grouped", "6_4/nope2"]
+    assert did_you_mean("6_2/crr2d", options) == "Did you mean '6_2/corr2d'?"
+    assert did_you_mean("6_2/nope", options) == ""
+    assert did_you_mean("6_9/corr2d", options) == "Did you mean '6_2/corr2d'?"
+
+
 def test_one_of():
     assert one_of(["a", "b"]) == "one of a, b"
