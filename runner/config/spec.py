@@ -298,8 +298,11 @@ def _problem(model: type[Spec], location: list[str], error: ErrorDetails, where:
         keys = list(_model_at(model, parents).model_fields)
         return Problem(where, one_of(keys), f"'{key}'", did_you_mean(key, keys))
     got = "nothing" if error["type"] == "missing" else describe(error["input"])
+    field = _field_type(model, location)
+    if error["type"] == "missing" and get_origin(field) is Literal:
+        return Problem(where, one_of(_literals(field)), got)
     if error["type"] == "literal_error":
-        options = _literals(_field_type(model, location))
+        options = _literals(field)
         hint = did_you_mean(error["input"], options) if isinstance(error["input"], str) else ""
         return Problem(where, one_of(options) if len(options) > 1 else options[0], got, hint)
     if error["type"] == "model_type":

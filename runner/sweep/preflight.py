@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.config.compose import Composed
 from runner.config.errors import ConfigError, Problem, describe, first_line, problem
 from runner.config.loader import parse
+from runner.config.spec import Spec
 from runner.job import Job, Sweep
 from runner.launch import choices, parameters, valid
 from runner.sweep.composition import SweepComposer
@@ -241,10 +242,18 @@ def _differences(told: dict[Sweep, int]) -> list[Problem]:
         for name in Sweep.model_fields:
             here, there = getattr(first, name), getattr(other, name)
             if here != there:
-                got = f"{describe(here)} for job #{place} and {describe(there)} for job #{number}"
+                got = f"{_written_out(here)} for job #{place} and {_written_out(there)} for job "
+                got += f"#{number}"
                 path = f"sweep.{name}"
                 found.setdefault(path, Problem(path, "the same for all jobs of a sweep", got))
     return list(found.values())
+
+
+def _written_out(value: object) -> str:
+    """A value of the sweep as YAML says it."""
+    if not isinstance(value, Spec):
+        return describe(value)
+    return f"{{{', '.join(f'{key}: {entry}' for key, entry in value.model_dump().items())}}}"
 
 
 def _numbers(numbers: Sequence[int]) -> str:

@@ -188,6 +188,14 @@ class TestWhatTheSweepIsTold:
             "job #1, #3: seed: expected at least 0, got -1.",
         ]
 
+    def test_an_objective_is_told_as_yaml_says_it(self, workplace: Path) -> None:
+        objectives = "{metric: loss, goal: min},{metric: kernel_error, goal: min}"
+        (found,) = refused_sweep("task=plan", f"sweep.objective={objectives}")
+        assert found == (
+            "sweep.objective: expected the same for all jobs of a sweep, got "
+            "{metric: loss, goal: min} for job #0 and {metric: kernel_error, goal: min} for job #1."
+        )
+
     def test_not_even_when_others_are_skipped(self, workplace: Path) -> None:
         (found,) = refused_sweep("task=plan", "sweep.on_invalid=skip,refuse")
         assert found.startswith("sweep.on_invalid: expected the same for all jobs")
@@ -200,7 +208,7 @@ class TestWhatTheSweepIsTold:
             ("sweep.vectorize=2", "sweep.vectorize: expected true or false, got 2"),
             (
                 "sweep.objective={metric: loss}",
-                "sweep.objective.goal: expected a value, got",
+                "sweep.objective.goal: expected one of min, max, got nothing.",
             ),
             ("sweep.objective=loss", "sweep.objective: expected "),
             ("sweep.vectorise=false", "Did you mean 'vectorize'?"),
