@@ -39,8 +39,10 @@ class Sweep(Spec):
 
     Attributes:
         vectorize: learn jobs that differ only in numbers together, where that is faster.
-        on_invalid: what to do about jobs whose config is wrong: start none, or skip them.
-        on_error: whether the other jobs go on when one fails.
+        on_invalid: what to do about jobs whose config is wrong: start none, or skip them. Those
+            that are skipped don't change the exit code.
+        on_error: whether other jobs start when one has failed. Jobs that are being learned
+            together with it are finished.
         resume: the directory of a sweep to take up again.
         objective: what ranks the jobs; default: what the task says.
     """

@@ -313,6 +313,9 @@ def test_help_shows_the_menu(cli: Callable[..., Finished]) -> None:
     ):
         assert group in done.stdout
     assert "python -m runner task=edge" in done.stdout
+    told = " ".join(done.stdout.split())
+    for flag in ("--summary DIR summarises", "an interrupted or killed run or sweep up again"):
+        assert flag in told
     config = yaml.safe_load(cli("--cfg", "job", "stack=pair").stdout)
     assert list(config["stack"]["layers"]) == ["conv1", "conv2"]
 
