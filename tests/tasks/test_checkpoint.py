@@ -96,11 +96,11 @@ def test_killed_at_any_moment_of_saving_one_of_both_is_there(
     class Killed(BaseException):
         pass
 
-    def write(path: Path, content: bytes) -> None:
+    def write(path: Path, content: bytes, *, at_once: bool) -> None:
         if len(done) == writes:
             raise Killed
         done.append(path.name)
-        real(path, content)
+        real(path, content, at_once=at_once)
 
     monkeypatch.setattr(_checkpoint, "write_atomically", write)
     with pytest.raises(Killed):
