@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from runner.choices import choices
@@ -98,6 +99,7 @@ class Execution:
         directory: that belongs to this run alone.
         result: what the run gave, once it is complete.
         ended: whether the directory says how the run ended.
+        together: with how many runs, itself included, it is computed.
     """
 
     def __init__(
@@ -132,7 +134,9 @@ class Execution:
         self._earlier = earlier
         self._parameters, self._columns = {**origin.choices, **parameters}, columns or {}
         self._tracker: Trackers | None = None
-        self.ended = False
+        self.ended, self.together = False, 1
+        self._seconds = 0.0 if earlier is None else earlier.seconds
+        self._since, self._part = monotonic(), 1.0
         job, run = prepared.job, prepared.run
         facts = {"task": job.task.kind, **asdict(origin), **_place(run, job), **environment()}
         facts["parameters"] = json_safe(dict(parameters))
@@ -163,6 +167,12 @@ class Execution:
         _log_head(tracker, self._config, plan, self._origin.command)
         tracker.hparams(self._parameters, self._columns)
         choices.begin()
+
+    def counts(self, part: float) -> None:
+        """From now on, this part of the time is the run's; the rest is that of other runs."""
+        now = monotonic()
+        self._seconds += self._part * (now - self._since)
+        self._since, self._part = now, part
 
     def complete(self, metrics: dict[str, Any]) -> Result:
         """Record the metrics, compare them with what was expected, and show them."""
@@ -211,7 +221,10 @@ class Execution:
             self._home.release()
 
     def _end(self, state: str, reason: str | None) -> None:
-        self._home.mark(state, reason)
+        self.counts(0)
+        # Of runs that are computed together, each has its part of the time, so that sums are right.
+        shared = {"seconds": round(self._seconds, 3), "together": self.together}
+        self._home.mark(state, reason, **(shared if self.together > 1 else {}))
         self._home.release()
         self.ended = True
 

@@ -185,6 +185,7 @@ class Worker:
         Returns:
             Whether it is complete.
         """
+        execution.counts(1)
         if isinstance(outcome, Exception):
             execution.stop(outcome)
             return False
