@@ -23,6 +23,12 @@ from runner.tracking.directory import LOCK, STATUS, claim, open_lock, write_json
 
 MANIFEST, METRICS = "sweep.json", "metrics.json"
 
+OWN = {
+    *(MANIFEST, LOCK, "summary.csv", "summary.md", "summary.png", "report.md", "report.html"),
+    *("multirun.yaml", "optimization_results.yaml"),
+}
+"""Files that a sweep, or Hydra, writes into the sweep's directory."""
+
 DIR = "hydra.sweep.dir"
 
 
@@ -246,21 +252,23 @@ def read(path: Path) -> Manifest | None:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a job's directory of this name lies within the sweep's."""
+    """Whether a job's directory of this name lies within the sweep's, beside the sweep's files."""
     path = PurePath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        return False
+    return path.parts[0] not in OWN and not path.match(".*.tmp")
 
 
 def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
     """The jobs that a directory was made for must be among those that are asked for now.
 
     Where one of both chooses its jobs as it goes, what it was told must be the same, but for
-    what Hydra is told of how to run them.
+    what says how to run them.
 
     Raises:
         ConfigError: they aren't: it is another sweep's, or the YAML has changed since.
     """
-    told = [sorted(w for w in one.overrides if not is_hydra(w)) for one in (earlier, now)]
+    told = [sorted(w for w in one.overrides if not _is_how(w)) for one in (earlier, now)]
     if not (earlier.jobs and now.jobs) and told[0] == told[1]:
         return
     wanted = {job.key for job in now.jobs}
@@ -269,13 +277,21 @@ def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
         return
     why = "It was told something else."
     if others:
-        what = " ".join(others[0].overrides) or "the default config"
-        why = (
-            f"{len(others)} of its {len(earlier.jobs)} jobs aren't asked for now, or its YAML has "
-            f"changed since (#{others[0].number}: {what})."
-        )
+        asked = {job.overrides for job in now.jobs}
+        changed = [job for job in others if job.overrides in asked]
+        first = (changed or others)[0]
+        what = f"(#{first.number}: {' '.join(first.overrides) or 'the default config'})"
+        why = f"{len(others)} of its {len(earlier.jobs)} jobs aren't asked for now {what}. "
+        why += "Values may be added or reordered, not left out."
+        if changed:
+            why = f"The YAML of {len(changed)} of its {len(earlier.jobs)} jobs has changed {what}."
     found = f"'{path}', of another one: {earlier.command}"
     raise problem(DIR, "this sweep's directory", found, f"{why} Choose a new directory.")
+
+
+def _is_how(word: str) -> bool:
+    """Whether an override says how a sweep is run, and nothing of its jobs."""
+    return is_hydra(word) or word.lstrip("+").startswith("sweep.")
 
 
 def is_hydra(word: str) -> bool:
@@ -283,22 +299,38 @@ def is_hydra(word: str) -> bool:
     return word.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
-def places(directories: Mapping[str, str], jobs: Sequence[tuple[str, str]]) -> list[str]:
+def places(
+    directories: Mapping[str, str], jobs: Sequence[tuple[str, str]], root: Path
+) -> list[str]:
     """A directory's name for each job: the one it had, or else the one it asks for if it is free.
 
     Args:
         directories: names of those that are taken, by the key of their job.
         jobs: the key of each, and the name that its config asks for.
+        root: the sweep's directory, where some names may be those of files.
+
+    Raises:
+        ConfigError: a job asks for a directory within a file.
     """
     taken = set(directories.values())
     found = []
     for key, wanted in jobs:
         name, attempt = directories.get(key), 0
+        if name is not None and _is_file(root / name):
+            name = None  # somebody's file has taken its place
+        if name is None and any(map(_is_file, (root / wanted).parents)):
+            expected = "a directory's name"
+            raise problem("hydra.sweep.subdir", expected, f"'{wanted}', of which a part is a file")
         while name is None:
             candidate = f"{wanted}-{attempt}" if attempt else wanted
-            if candidate not in taken:
+            if candidate not in taken and not _is_file(root / candidate):
                 name = candidate
             attempt += 1
         taken.add(name)
         found.append(name)
     return found
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a directory can't be made here, as something else is."""
+    return path.is_symlink() if not path.exists() else not path.is_dir()

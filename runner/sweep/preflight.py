@@ -219,7 +219,8 @@ def _subdir(config: DictConfig) -> str:
     except OmegaConfBaseException as error:
         raise problem(SUBDIR, "a directory's name", first_line(error)) from None
     if not is_inside(name):
-        raise problem(SUBDIR, "a directory within the sweep's", f"'{name}'")
+        expected = "a directory within the sweep's, named like none of its files"
+        raise problem(SUBDIR, expected, f"'{name}'")
     if any(len(part.encode()) > LONGEST for part in PurePath(name).parts):
         raise problem(SUBDIR, f"names of at most {LONGEST} bytes", describe(name))
     return name

@@ -249,7 +249,7 @@ def _manifest(
         names |= {one.key: one.directory for one in earlier.jobs}
     keys = manifests.keys(one.digest for one in checks.good)
     wanted = [(key, one.wanted) for key, one in zip(keys, checks.good, strict=True)]
-    places = manifests.places(names, wanted)
+    places = manifests.places(names, wanted, directory.path)
     grid = composed.config.hydra.runtime.choices["hydra/sweeper"] in GRIDS
     jobs = tuple(
         Planned(one.number, key, one.overrides, place)

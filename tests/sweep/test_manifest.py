@@ -73,16 +73,31 @@ class TestKeys:
     def test_jobs_of_one_config_are_told_apart(self) -> None:
         assert keys(["a", "b", "a", "a"]) == ["a", "b", "a-2", "a-3"]
 
-    def test_places(self) -> None:
+    def test_places(self, tmp_path: Path) -> None:
         # b was in 1 and stays there; a and c ask for 0 and 1; the second 0 makes way.
         there = {"b": "1", "gone": "7"}
         jobs = [("a", "0"), ("c", "1"), ("b", "2"), ("d", "0"), ("e", "7"), ("f", "0")]
-        assert places(there, jobs) == ["0", "1-1", "1", "0-1", "7-1", "0-2"]
+        assert places(there, jobs, tmp_path) == ["0", "1-1", "1", "0-1", "7-1", "0-2"]
+
+    def test_places_of_files_are_no_places(self, tmp_path: Path) -> None:
+        (tmp_path / "0").touch()
+        (tmp_path / "1").mkdir()  # as of a job that was killed before it began
+        (tmp_path / "2").symlink_to("nowhere")
+        (tmp_path / "3").touch()
+        jobs = [("a", "0"), ("b", "1"), ("c", "2"), ("d", "x"), ("e", "n/e/w")]
+        # d was in 3, whose place a file has.
+        assert places({"d": "3"}, jobs, tmp_path) == ["0-1", "1", "2-1", "x", "n/e/w"]
+        assert refusal(places, {}, [("a", "0/deep/er")], tmp_path) == (
+            "hydra.sweep.subdir: expected a directory's name, got '0/deep/er', of which a part is "
+            "a file."
+        )
 
     @pytest.mark.parametrize(
         ("name", "inside"),
         [
             ("0", True), ("a/b", True), ("seed=1,lr=0.1", True), ("..a", True),
+            ("sweep.json", False), ("./summary.csv/deep", False), (".lock", False),
+            ("summary", True), ("a/sweep.json", True), (".a.tmp", False), ("a.tmp", True),
             ("", False), (".", False), ("..", False), ("a/../../b", False), ("/tmp/x", False),
         ],
     )  # fmt: skip

@@ -147,6 +147,27 @@ class TestResume:
         assert here.noted("begin") == {0: 1, 1: 1}
 
 
+class TestPlaces:
+    def test_the_names_of_its_own_files_are_refused(
+        self, run: Callable[..., Swept], workplace: Path
+    ) -> None:
+        assert refusal(run, "seed=0,1", "hydra.sweep.subdir=sweep.json").endswith(
+            "hydra.sweep.subdir: expected a directory within the sweep's, named like none of its "
+            "files, got 'sweep.json'."
+        )
+        assert not (workplace / "out").exists()
+
+    def test_a_file_in_a_jobs_place_costs_nothing(
+        self, run: Callable[..., Swept], here: Faulty, workplace: Path
+    ) -> None:
+        run("seed=0")
+        (workplace / "out" / "1").write_text("mine")
+        swept = run("seed=0,1")
+        assert [one.directory for one in swept.records] == ["0", "1-1"]
+        assert (workplace / "out" / "1").read_text() == "mine"
+        assert here.noted("end") == {0: 1, 1: 1}
+
+
 class TestOneJob:
     def test_it_is_resumed_by_itself(
         self, run: Callable[..., Swept], here: Faulty, workplace: Path,
