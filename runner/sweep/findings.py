@@ -36,6 +36,9 @@ COLUMNS = ("job", "directory", "state", "jobs", "seconds", "reason")
 TROUBLES = (FAILED, WORDS["INTERRUPTED"], WORDS["DEAD"], UNREADABLE)
 """States of jobs that have ended without metrics."""
 
+PENDING = (ABSENT, WORDS["RUNNING"], WORDS["INTERRUPTED"])
+"""States of jobs that are still to be run, or to be run again."""
+
 FAILURE = "a job failed or was ended"
 
 
@@ -146,9 +149,42 @@ class Summary:
         return min(jobs, key=lambda job: sign * job.metrics[metric])
 
     @property
+    def tied(self) -> int:
+        """How many other settings are as good as the best."""
+        if self.best is None or self.objective is None:
+            return 0
+        metric = self.objective.metric
+        ranked = [s for s in self.settings if s.ranks(metric) == self.best.ranks(metric)]
+        means = [found.mean for s in ranked if (found := s.over(metric)) is not None]
+        best = self.best.over(metric)
+        assert best is not None
+        return means.count(best.mean) - 1
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether some job may still change what is best."""
+        return any(record.state in PENDING for record in self.records)
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing but the seed varied, and no metric depends on it."""
+        jobs = self.records
+        return (
+            bool(self.metrics)
+            and self.varied == (SEED,)
+            and all(job.state == COMPLETED for job in jobs)
+            and len({tuple(job.metrics.get(m) for m in self.metrics) for job in jobs}) == 1
+        )
+
+    @property
+    def absent(self) -> list[Record]:
+        """The jobs that were never started."""
+        return [record for record in self.records if record.state == ABSENT]
+
+    @property
     def troubled(self) -> list[Record]:
-        """The jobs that didn't complete, or where an expectation fails."""
-        return [record for record in self.records if record.state != COMPLETED]
+        """The jobs that were started and didn't complete, that couldn't be, or don't hold."""
+        return [record for record in self.records if record.state not in (COMPLETED, ABSENT)]
 
     @property
     def tally(self) -> str:

@@ -15,8 +15,11 @@ from runner.sweep.findings import Summary, summarize
 from runner.sweep.picture import draw
 from runner.sweep.tables import (
     Table,
+    best_command,
     best_line,
+    not_started,
     overall,
+    reason,
     settings_table,
     to_csv,
     trouble_rows,
@@ -36,6 +39,9 @@ ROWS, METRICS, KINDS = 20, 5, 10
 
 PAGE_ROWS, PAGE_METRICS = 100, 8
 """Settings and metrics on the page, at most."""
+
+REASONS = 20
+"""Reasons that differ in their numbers alone, which the page tells one by one, at most."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +92,10 @@ def show(summary: Summary, terminal: Terminal) -> None:
     if line := best_line(summary):
         terminal.line()
         terminal.line(line, "bold green")
-        if (job := summary.best_job) is not None and job.command:
-            terminal.line(job.command, whole=True)
+        which, command = best_command(summary)
+        if command:
+            terminal.line(which)
+            terminal.line(command, whole=True)
     for note in summary.notes:
         terminal.line(note, "yellow")
     if rows := trouble_rows(summary):
@@ -96,6 +104,9 @@ def show(summary: Summary, terminal: Terminal) -> None:
         terminal.troubles(rows[:KINDS])
         if len(rows) > KINDS:
             terminal.line(f"… {len(rows) - KINDS:,} more kinds of failures in {CSV}", "dim")
+    if line := not_started(summary):
+        terminal.line()
+        terminal.line(line)
 
 
 def markdown(summary: Summary, *, picture: bool) -> str:
@@ -106,8 +117,8 @@ def markdown(summary: Summary, *, picture: bool) -> str:
     parts.append("\n".join(_what_varied(summary)))
     if line := best_line(summary):
         parts.append(f"**{escaped(line)}**")
-        if (job := summary.best_job) is not None and job.command:
-            parts.append(block(job.command))
+        which, command = best_command(summary)
+        parts += [escaped(which), block(command)] if command else []
     parts += map(escaped, filter(None, [overall(summary, PAGE_METRICS), *summary.notes]))
     if picture:
         parts.append(f"![{escaped(', '.join(summary.varied))}]({PICTURE})")
@@ -117,10 +128,12 @@ def markdown(summary: Summary, *, picture: bool) -> str:
         parts.append(_more(table.more, ranked=summary.objective is not None))
     if summary.troubled:
         parts.append("## What went wrong")
-    for jobs in troubles(summary):
-        names = some([job.name for job in jobs], 20)
+    for jobs in troubles(summary, REASONS):
+        names = some([job.name for job in jobs], REASONS)
         parts.append(f"**{jobs[0].state}**: {escaped(names)}")
-        parts += [block(jobs[0].reason)] if jobs[0].reason else []
+        parts += [block(reason(jobs))] if jobs[0].reason else []
+    if line := not_started(summary):
+        parts.append(escaped(line))
     return "\n\n".join(parts) + "\n"
 
 

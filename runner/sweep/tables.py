@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -45,11 +46,11 @@ def settings_table(summary: Summary, rows: int, metrics: int) -> Table:
         metrics: how many metrics at most.
     """
     chosen = summary.metrics[:metrics]
-    listed = list(summary.settings)
-    if len(listed) > rows:
-        listed = ranked(summary)[:rows]
-    counted = summary.aggregated
-    headings = [*summary.names.values(), "jobs" if counted else "job", *chosen, ""]
+    every = (Setting({}, summary.records),) if summary.same else summary.settings
+    listed = ranked(summary)[:rows] if len(every) > rows else list(every)
+    counted = summary.aggregated or summary.same
+    names = () if summary.same else summary.names.values()
+    headings = [*names, "jobs" if counted else "job", *chosen, ""]
     columns = [_aligned([_cell(setting, metric) for setting in listed]) for metric in chosen]
     cells = [
         [
@@ -61,11 +62,11 @@ def settings_table(summary: Summary, rows: int, metrics: int) -> Table:
         for i, setting in enumerate(listed)
     ]
     best = next((i for i, setting in enumerate(listed) if setting is summary.best), None)
-    return Table(headings, cells, len(chosen), best, len(summary.settings) - len(listed))
+    return Table(headings, cells, len(chosen), best, len(every) - len(listed))
 
 
 def trouble_rows(summary: Summary) -> list[tuple[str, str, str, str]]:
-    """Of each kind of trouble: the state, which jobs, their values, and the first one's reason."""
+    """Of each kind of trouble: the state, which jobs, their values, and the reason."""
     short = short_names(summary.varied)
     return [
         (
@@ -74,24 +75,51 @@ def trouble_rows(summary: Summary) -> list[tuple[str, str, str, str]]:
             " ".join(
                 f"{short[name]}={_listed([value(job, name) for job in jobs])}" for name in short
             ),
-            jobs[0].reason,
+            reason(jobs),
         )
-        for jobs in troubles(summary)
+        for jobs in troubles(summary, FEW)
     ]
 
 
-def troubles(summary: Summary) -> list[list[Record]]:
-    """The jobs that didn't complete, by state and by reason; numbers make no difference."""
-    kinds: dict[tuple[str, str], list[Record]] = {}
+def troubles(summary: Summary, few: int) -> list[list[Record]]:
+    """The jobs that went wrong, by state and by reason.
+
+    Args:
+        summary: of the sweep.
+        few: how many reasons that differ in nothing but numbers are told apart, at most; where
+            there are more, their jobs are one kind.
+    """
+    kinds: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for job in summary.troubled:
-        kinds.setdefault((job.state, re.sub(r"[\d.,e+-]*\d", "0", job.reason)), []).append(job)
-    return list(kinds.values())
+        kind = kinds.setdefault((job.state, re.sub(r"[\d.,e+-]*\d", "0", job.reason)), {})
+        kind.setdefault(job.reason, []).append(job)
+    found: list[list[Record]] = []
+    for reasons in kinds.values():
+        apart = list(reasons.values())
+        found += apart if len(apart) <= few else [[job for jobs in apart for job in jobs]]
+    return found
+
+
+def reason(jobs: Sequence[Record]) -> str:
+    """Why jobs of one kind went wrong: the first one's reason, which says so if others differ."""
+    first = jobs[0]
+    if all(job.reason == first.reason for job in jobs):
+        return first.reason
+    return f"{first.reason} ({first.name}; the others alike, with other numbers)"
+
+
+def not_started(summary: Summary) -> str:
+    """``Not started: 42 (#7, #8, #9 and 39 more)``; nothing if every job was."""
+    names = [job.name for job in summary.absent]
+    return f"Not started: {len(names)} ({some(names)})" if names else ""
 
 
 def overall(summary: Summary, metrics: int) -> str:
     """Metrics over all jobs, in a line, where nothing but the seed varied; else nothing."""
     if summary.varied != (SEED,):
         return ""
+    if summary.same:
+        return f"All {len(summary.records)} seeds give the same."
     jobs = Setting({}, summary.records)
     found = [f"{m} {measured(one)}" for m in summary.metrics[:metrics] if (one := jobs.over(m))]
     return f"Over {len(jobs.done)} seeds: {', '.join(found)}" if found else ""
@@ -106,17 +134,43 @@ def best_line(summary: Summary) -> str:
     assert found is not None
     name = assignments(summary.names, best.values) or best.jobs[0].name
     word = "smallest" if objective.goal == "min" else "largest"
-    return f"Best ({word} {objective.metric}): {name}: {measured(found)}"
+    head = "Best so far" if summary.unfinished else "Best"
+    ties = f", and {summary.tied} equal" if summary.tied else ""
+    return f"{head} ({word} {objective.metric}): {name}: {measured(found)}{ties}"
+
+
+def best_command(summary: Summary) -> tuple[str, str]:
+    """What the best setting's best run is called, and the command that runs it again alone."""
+    best, job = summary.best, summary.best_job
+    if best is None or job is None or not job.command:
+        return "", ""
+    one = "best run" if len(best.done) > 1 else "run"
+    return f"Its {one} ({job.name}):", _alone(job.command)
+
+
+def _alone(command: str) -> str:
+    """A job's command without what it says of its sweep."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # written by another, with a quote that isn't closed
+        return command
+    kept = [word for word in words if not word.lstrip("+~").startswith("sweep.")]
+    return command if len(kept) == len(words) else shlex.join(kept)
 
 
 def measured(found: Statistic) -> str:
-    """``0.05766 ± 0.017``."""
+    """``0.05766 ± 0.017``; large numbers in full: ``61,706``."""
     mean, deviation = found.mean, found.deviation
     if found.truths and found.count == 1:
         return compact(bool(mean))
-    if deviation is not None:
-        return f"{mean:.4g} ± {deviation:.2g}"
-    return f"{mean:,.0f}" if mean.is_integer() and abs(mean) < 1e9 else f"{mean:.5g}"
+    if deviation is None:
+        return _number(mean, 5)
+    return f"{_number(mean, 4 if deviation else 5)} ± {_number(deviation, 2)}"
+
+
+def _number(value: float, digits: int) -> str:
+    whole = isfinite(value) and (value.is_integer() or abs(value) >= 10**digits)
+    return f"{value:,.0f}" if whole and abs(value) < 1e9 else f"{value:.{digits}g}"
 
 
 def to_csv(summary: Summary) -> str:

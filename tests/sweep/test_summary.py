@@ -22,7 +22,7 @@ from shell import Finished
 from runner.config.errors import ConfigError
 from runner.sweep import summary as summaries
 from runner.sweep.findings import Statistic, Summary
-from runner.sweep.picture import Axis, _point, log_spaced
+from runner.sweep.picture import Axis, _point, draw, log_spaced
 from runner.sweep.summary import markdown, show, summarize, write
 from runner.sweep.varied import short_names
 from runner.terminal import Terminal
@@ -523,16 +523,20 @@ class TestMarkdown:
         assert "| **0.02** | **3** | **1 ± 0.87** | **2 ± 0** | **best** |" in text
         assert "What went wrong" not in text
 
-    def test_marks_are_escaped_and_reasons_grouped(self, tmp_path: Path) -> None:
-        for i in range(5):
+    @pytest.mark.parametrize("count", [5, 20, 21])
+    def test_marks_are_escaped_and_many_reasons_grouped(self, tmp_path: Path, count: int) -> None:
+        for i in range(count):
             reason = f"Diverged: the loss was {i}.5e+07 at step {i}: `<b>` | x"
             job(tmp_path, i, {"stack": f"a|b*{i}"}, state="FAILED", reason=reason)
-        job(tmp_path, 5, {"stack": "c"}, state="FAILED", reason="disk full")
+        for i in (count, count + 1):
+            job(tmp_path, i, {"stack": "c"}, state="FAILED", reason="disk full")
         text = markdown(summarize(tmp_path), picture=False)
         assert "a\\|b\\*0" in text
-        assert text.count("Diverged") == 1
-        assert "**failed**: \\#0, \\#1, \\#2, \\#3, \\#4\n" in text
-        assert "**failed**: \\#5\n\n```text\ndisk full\n```" in text
+        assert text.count("Diverged") == (count if count <= 20 else 1)
+        assert ("step 4: `<b>` | x\n```" in text) is (count <= 20)
+        assert ("`<b>` | x (#0; the others alike, with other numbers)" in text) is (count > 20)
+        both = f"\\#{count}, \\#{count + 1}"
+        assert f"**failed**: {both}\n\n```text\ndisk full\n```" in text
 
     def test_a_picture_that_fails_costs_nothing_else(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -619,8 +623,70 @@ class TestTerminal:
         lines = screen(summarize(tmp_path))
         place = lines.index("What went wrong:")
         assert lines[place + 1] == "failed  #0, #1, #2 and 22 more  lr=0,0.1,0.2,… seed=0,1,2,…"
-        assert lines[place + 2] == "  lr 0 is too large"
+        assert lines[place + 2] == "  lr 0 is too large (#0; the others alike, with other numbers)"
         assert lines[-1] == "  e is missing"
+
+    @pytest.mark.parametrize("count", [2, 3, 4])
+    def test_few_reasons_that_differ_in_numbers_are_told_each(
+        self, tmp_path: Path, count: int
+    ) -> None:
+        for i in range(count):
+            reason = f"Diverged at step {10 * i + 3}"
+            job(tmp_path, i, {LR: i}, state="FAILED", reason=reason)
+        told = [line for line in screen(summarize(tmp_path)) if "Diverged" in line]
+        if count <= 3:
+            assert told == [f"  Diverged at step {10 * i + 3}" for i in range(count)]
+        else:
+            assert told == ["  Diverged at step 3 (#0; the others alike, with other numbers)"]
+
+    def test_jobs_never_started_did_not_go_wrong(self, tmp_path: Path) -> None:
+        manifest(tmp_path, [{LR: i} for i in range(6)], SMALL)
+        job(tmp_path, 0, {LR: 0}, {"kernel_error": 1.0})
+        found = summarize(tmp_path)
+        lines = screen(found)
+        assert "What went wrong:" not in lines
+        assert lines[-1] == "Not started: 5 (#1, #2, #3 and 2 more)"
+        page = markdown(found, picture=False)
+        assert "went wrong" not in page and "Not started: 5" in page
+
+    def test_the_best_so_far_and_its_equals(self, tmp_path: Path) -> None:
+        manifest(tmp_path, [{LR: i} for i in range(5)], SMALL)
+        for i, error in enumerate([2.0, 1.0, 1.0, 1.0]):
+            job(tmp_path, i, {LR: i}, {"kernel_error": error})
+        assert "Best so far (smallest kernel_error): lr=1: 1, and 2 equal" in screen(
+            summarize(tmp_path)
+        )
+        job(tmp_path, 4, {LR: 4}, {"kernel_error": 0.5})
+        assert "Best (smallest kernel_error): lr=4: 0.5" in screen(summarize(tmp_path))
+
+    def test_the_best_runs_command_alone(self, tmp_path: Path) -> None:
+        """What the sweep does with its jobs is of no use to one of them."""
+        manifest(tmp_path, [], SMALL)
+        for seed, lr, error in [(0, 1, 3.0), (1, 1, 2.0), (0, 2, 9.0)]:
+            words = f"seed={seed} {LR}={lr} sweep.on_error=stop '+sweep.objective.metric=x y'"
+            command = f"python -m runner {words} 'note=a b'"
+            values = {"seed": seed, LR: lr}
+            job(tmp_path, 2 * lr + seed, values, {"kernel_error": error}, command=command)
+        lines = screen(summarize(tmp_path), terminal=False)
+        place = lines.index("Its best run (#3):")
+        assert lines[place + 1] == f"python -m runner seed=1 {LR}=1 'note=a b'"
+
+    def test_large_numbers_are_written_alike(self, tmp_path: Path) -> None:
+        # 61,706 three times, and 123,456.5 ± 0.7071 (√½) of 123,456 and 123,457.
+        grid(tmp_path, LR, {1: [61706.0] * 3, 2: [123456.0, 123457.0], 3: [5000.25]})
+        text = " ".join(" ".join(screen(summarize(tmp_path))).split())
+        for number in ("61,706 ± 0", "123,456 ± 0.71", "5000.2"):
+            assert number in text
+
+    def test_seeds_that_change_nothing_have_one_row(self, tmp_path: Path) -> None:
+        grid(tmp_path, "seed", {i: [61706.0] for i in range(20)})
+        lines = screen(summarize(tmp_path))
+        assert lines[3:7] == [
+            "jobs  kernel_error  loss",
+            "20    61,706 ± 0    2 ± 0",
+            "",
+            "All 20 seeds give the same.",
+        ]
 
 
 class TestPicture:
@@ -665,7 +731,8 @@ class TestPicture:
     @pytest.mark.parametrize(
         ("jobs", "chart"),
         [
-            ([{"seed": i} for i in range(5)], "distribution"),
+            ([{"seed": i} for i in range(4)], "distribution"),
+            ([{"seed": i} for i in (7, 3, 5)], "whiskers"),
             ([{"seed": i} for i in range(80)], "distribution"),
             ([{LR: i / 10, "seed": s} for i in range(5) for s in range(3)], "band"),
             ([{LR: 10.0**-i} for i in range(5)], "band"),
@@ -709,6 +776,34 @@ class TestPicture:
             failed = {"state": "FAILED", "reason": "x"} if i % 7 == 3 or i < 4 else {}
             job(tmp_path, i, values, {"kernel_error": wrong}, **failed)
         assert self.drawn(tmp_path, monkeypatch)
+
+    @pytest.mark.parametrize("off", [0.0, 1e-8])
+    @pytest.mark.parametrize("name", ["seed", LR])
+    def test_equal_numbers_no_picture(self, tmp_path: Path, name: str, off: float) -> None:
+        grid(tmp_path, name, {i: [0.088 + off * i] for i in range(8)})
+        write(summarize(tmp_path), tmp_path)
+        assert not (tmp_path / "summary.png").exists()
+
+    @pytest.mark.parametrize("wrong", ["skipped", "not started"])
+    def test_what_has_no_number_takes_no_place(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+    ) -> None:
+        from runner.tracking import comparisons
+
+        values = [{LR: 0.03}, {LR: 0.01}, {LR: "abc"}, {LR: 1e9}]
+        bad = [
+            {"number": 2 + i, "overrides": [f"{LR}={v[LR]}"], "problems": ["no"]}
+            for i, v in enumerate(values[2:])
+        ]
+        skip = wrong == "skipped"
+        manifest(tmp_path, values[: 2 if skip else 4], SMALL, bad if skip else [])
+        for i in range(2):
+            job(tmp_path, i, values[i], {"kernel_error": i + 1.0})
+        found = []
+        monkeypatch.setattr(comparisons, "band", lambda *given, **_: found.append(given))
+        draw(summarize(tmp_path))
+        ((points, scale, _),) = found
+        assert [point.x for point in points] == [0.01, 0.03] == list(scale.ticks)
 
     def test_no_numbers_no_picture(self, tmp_path: Path) -> None:
         for i in range(3):
