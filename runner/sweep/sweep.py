@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +36,9 @@ from runner.terminal import Terminal, print_error
 
 RESUME, DIR = PLACES = ("sweep.resume", "hydra.sweep.dir")
 """What says where a sweep is; it is no part of what its jobs are."""
+
+HOW = ("sweep.", "hydra/launcher", "hydra.launcher.", "hydra.sweeper.")
+"""What overrides begin with that say how a sweep is run, and nothing of what its jobs are."""
 
 GRIDS = ("runner", "basic")
 """Sweepers that run every combination of the listed values, which is known before the first."""
@@ -68,7 +71,8 @@ def sweep(
     """Run the jobs of a sweep.
 
     Every job is composed, validated and planned before the first starts; a job that fails leaves
-    the others alone. In the directory of an earlier try, only what is missing is run.
+    the others alone. In the directory of an earlier try, only what is missing is run; it needs no
+    overrides, and those that say how to run it are added to the recorded ones.
 
     Raises:
         ConfigError: a job's config is wrong, or the directory is another sweep's; nothing was run.
@@ -78,9 +82,10 @@ def sweep(
     where = [word for word in overrides if _key(word) in PLACES]
     words = [word for word in overrides if word not in where]
     resumed = _resumed(where)
-    if resumed is not None and not words:
+    further = any(not _key(word).startswith(HOW) for word in words)
+    if resumed is not None and not further:
         earlier = _recorded(resumed)
-        words, config_name = list(earlier.overrides), earlier.config_name
+        words, config_name = _told_again(earlier.overrides, words), earlier.config_name
         config_dir = config_dir or earlier.config_dir
     terminal = Terminal()
     plugins.register()
@@ -101,8 +106,12 @@ def sweep(
             _recorded(resumed)
         wanted = resumed or _wanted(jobs_composer, checks, where)
         named = bool(resumed) or any("${now" not in word for word in where if _key(word) == DIR)
-        with manifests.open_directory(wanted, named=named) as directory:
-            manifest = _manifest(directory, checks, words, config_dir, config_name)
+        place = RESUME if resumed else DIR
+        with _blaming(place):
+            opened = manifests.open_directory(wanted, named=named)
+        with opened as directory:
+            with _blaming(place, "Without other words, it runs what is missing." * further):
+                manifest = _manifest(directory, checks, words, config_dir, config_name)
             directory.write(manifest)
             return _run(composer.hydra, jobs_composer, directory, manifest, checks, words, terminal)
 
@@ -307,6 +316,33 @@ def _resumed(where: Sequence[str]) -> str | None:
     if others := [word for word in where if _key(word) != RESUME]:
         raise problem(RESUME, f"no {DIR} besides", f"'{others[0]}'", "Leave one of them out.")
     return found[-1].strip("'\"")
+
+
+def _told_again(recorded: Sequence[str], words: Sequence[str]) -> list[str]:
+    """What a sweep was told, and words to add, which replace what it was told of the same."""
+
+    def dotted(word: str) -> str:
+        return f"{_key(word).replace('/', '.')}."
+
+    replaced = tuple(map(dotted, words))
+    return [*(word for word in recorded if not dotted(word).startswith(replaced)), *words]
+
+
+@contextmanager
+def _blaming(key: str, hint: str = "") -> Iterator[None]:
+    """What is wrong with the sweep's directory is told of the key that the user gave.
+
+    Args:
+        key: that one.
+        hint: what else to say, where it is `RESUME`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if key == DIR or error.problems[0].path != DIR:
+            raise
+        told = ConfigError(*(replace(one, path=key) for one in error.problems))
+        raise (told.noting(hint) if hint else told) from None
 
 
 def _recorded(directory: str) -> Manifest:

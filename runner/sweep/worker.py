@@ -68,9 +68,15 @@ class Worker:
 
         Returns:
             The metric that ranks the jobs; not a number where the job failed or has none.
+
+        Raises:
+            ConfigError: the directory is another job's, or a link that leads out of the sweep's.
         """
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
+        if not folder.resolve().is_relative_to(self.root.resolve()):
+            found = f"'{folder.name}', a link to {folder.resolve()}"
+            raise problem("hydra.sweep.subdir", "a directory within the sweep's", found)
         job = _job(self.root, folder.relative_to(self.root).as_posix())
         raw = plain(task_config)
         number, key = (hydra.job.num, digest(raw)) if job is None else (job.number, job.key)
@@ -176,7 +182,7 @@ class Worker:
             if ends_sweep(error) or not (execution is None or execution.ended):
                 raise
             if execution is None:
-                self._record(folder, error, where, parameters(task_config), job)
+                self._record(folder, error, where, parameters(task_config), job, earlier)
             return None
 
     def finish(self, execution: Execution, outcome: dict[str, Any] | Exception) -> bool:
@@ -204,6 +210,7 @@ class Worker:
         where: Origin,
         told: Mapping[str, Any],
         job: Job | None,
+        earlier: Recorded | None,
     ) -> None:
         """Mark the directory of a job that ended before it could do so itself.
 
@@ -211,9 +218,12 @@ class Worker:
             OSError: it can't be written.
         """
         logger.error("failed", exc_info=error)
-        facts = {**asdict(where), **environment(), "parameters": json_safe(dict(told))}
+        facts = {"task": told.get("task.kind"), **asdict(where), **environment()}
+        facts |= {"resumed": 0, "parameters": json_safe(dict(told))}
+        if earlier is not None:
+            facts |= {"resumed": earlier.resumed + 1, "started": earlier.started}
         with suppress(ConfigError):  # another process has the directory, and records what it does
-            home = RunDirectory(folder, facts)
+            home = RunDirectory(folder, facts, spent=0.0 if earlier is None else earlier.seconds)
             home.mark("INTERRUPTED" if isinstance(error, SystemExit) else "FAILED", reason(error))
             home.release()
             if job is not None and isinstance(error, Exception):

@@ -113,10 +113,20 @@ def test_a_job_that_ends_before_it_begins(
         status = load(folder / "status.json")
         assert (status["state"], status["reason"]) == (state, reason)
         assert (status["job"], status["parameters"]["seed"]) == (number, number)
+        assert (status["task"], status["resumed"]) == ("edge", 0)
         assert status["key"]
         log = (folder / "run.log").read_text()
         assert "Traceback" in log
         assert "breaking.py" in log
+    # Tried again, it is the same run: when it began and what it took are kept.
+    folder = workplace / "out" / "0"
+    before = load(folder / "status.json") | {"started": FACTS["started"], "seconds": 100.0}
+    (folder / "status.json").write_text(json.dumps(before))
+    with pytest.raises(SweepFailed):
+        sweep(words, config_dir="mine")
+    after = load(folder / "status.json")
+    assert (after["started"], after["resumed"]) == (FACTS["started"], 1)
+    assert 100 <= after["seconds"] < 120
 
 
 class TestAgain:
@@ -163,6 +173,22 @@ class TestAgain:
         assert here.noted("end") == {5: 3}
         run("seed=5,5,5", "hydra.sweep.subdir=same")
         assert here.noted("begin") == {5: 3}
+
+    def test_a_link_in_a_jobs_place_is_not_followed_by_hydras_own(
+        self, run: Callable[..., Swept], here: Faulty, workplace: Path
+    ) -> None:
+        run("seed=0")
+        victim = workplace / "victim"
+        victim.mkdir()
+        (victim / "metrics.json").write_text("dear")
+        out = workplace / "out"
+        (out / "0").rename(workplace / "moved")
+        (out / "0").symlink_to(victim)
+        with pytest.raises(SweepFailed, match="1 of 1 jobs are not complete"):
+            run("seed=0", "hydra/launcher=basic")
+        assert (victim / "metrics.json").read_text() == "dear"
+        assert not (victim / "status.json").exists()
+        assert here.noted("begin") == {0: 1}
 
     @pytest.mark.parametrize("word", ["hydra/launcher=basic", "hydra/sweeper=basic"])
     def test_hydras_own_do_no_job_twice(
