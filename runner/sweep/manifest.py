@@ -268,8 +268,8 @@ def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
     Raises:
         ConfigError: they aren't: it is another sweep's, or the YAML has changed since.
     """
-    told = [sorted(w for w in one.overrides if not _is_how(w)) for one in (earlier, now)]
-    if not (earlier.jobs and now.jobs) and told[0] == told[1]:
+    same = _what(earlier.overrides) == _what(now.overrides)
+    if not (earlier.jobs and now.jobs) and same:
         return
     wanted = {job.key for job in now.jobs}
     others = [job for job in earlier.jobs if job.key not in wanted]
@@ -277,8 +277,8 @@ def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
         return
     why = "It was told something else."
     if others:
-        asked = {job.overrides for job in now.jobs}
-        changed = [job for job in others if job.overrides in asked]
+        asked = {_what(job.overrides) for job in now.jobs}
+        changed = [job for job in others if _what(job.overrides) in asked]
         first = (changed or others)[0]
         what = f"(#{first.number}: {' '.join(first.overrides) or 'the default config'})"
         why = f"{len(others)} of its {len(earlier.jobs)} jobs aren't asked for now {what}. "
@@ -289,9 +289,10 @@ def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
     raise problem(DIR, "this sweep's directory", found, f"{why} Choose a new directory.")
 
 
-def _is_how(word: str) -> bool:
-    """Whether an override says how a sweep is run, and nothing of its jobs."""
-    return is_hydra(word) or word.lstrip("+").startswith("sweep.")
+def _what(overrides: Sequence[str]) -> tuple[str, ...]:
+    """What overrides say of jobs, without what says how a sweep is run."""
+    words = (word for word in overrides if not is_hydra(word))
+    return tuple(sorted(word for word in words if not word.lstrip("+").startswith("sweep.")))
 
 
 def is_hydra(word: str) -> bool:

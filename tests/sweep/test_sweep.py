@@ -79,6 +79,31 @@ class TestResume:
         assert len(sweep(words, config_dir=here.configs).records) == 4
         assert here.noted("begin") == {0: 1, 1: 2, 2: 1, 3: 1}
 
+    def test_how_it_is_run_may_change(
+        self, run: Callable[..., Swept], here: Faulty, workplace: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        pytest.importorskip("joblib")
+        monkeypatch.setenv("FAULT", "raise@1")
+        with pytest.raises(SweepFailed):
+            run("seed=0,1,2", "sweep.on_error=stop")
+        monkeypatch.delenv("FAULT")
+        joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
+        with pytest.raises(ConfigError, match="n_jobs"):
+            sweep(["sweep.resume=out", joblib[0], "hydra.launcher.n_jobs=0"])
+        objective = "sweep.objective={metric: value, goal: max}"
+        swept = sweep(["sweep.resume=out", "sweep.on_error=continue", objective])
+        assert here.noted("end") == {0: 1, 1: 1, 2: 1}
+        assert [one.state for one in swept.records] == ["completed"] * 3
+        manifest = load(workplace / "out" / "sweep.json")
+        told = ["task=faulty", "seed=0,1,2", "sweep.on_error=continue", objective]
+        assert manifest["overrides"] == told
+        assert manifest["objective"] == {"metric": "value", "goal": "max", "otherwise": None}
+        sweep(["sweep.resume=out", *joblib])
+        sweep(["sweep.resume=out", "hydra/launcher=runner"])
+        told.append("hydra/launcher=runner")
+        assert load(workplace / "out" / "sweep.json")["overrides"] == told
+
     def test_another_sweeps_directory(
         self, run: Callable[..., Swept], here: Faulty, workplace: Path
     ) -> None:
@@ -86,11 +111,17 @@ class TestResume:
         before = {p: p.read_bytes() for p in workplace.glob("out/**/*") if p.is_file()}
         message = refusal(run, "seed=1,2")
         assert "hydra.sweep.dir: expected this sweep's directory, got " in message
-        assert "1 of its 2 jobs aren't asked for now, or its YAML has changed since" in message
+        assert "1 of its 2 jobs aren't asked for now (#0: task=faulty seed=0)." in message
+        assert "Values may be added or reordered, not left out." in message
+        words = ["task=faulty", "seed=1,2", "sweep.resume=out"]
+        message = refusal(sweep, words, config_dir=here.configs)
+        assert message.startswith("sweep.resume: expected this sweep's directory, got ")
+        assert message.endswith("Without other words, it runs what is missing.")
         task = here.configs / "task" / "faulty.yaml"
         task.write_text(task.read_text() + "x: 0.25\n")
-        assert "2 of its 2 jobs" in refusal(run, "seed=0,1")
-        assert "2 of its 2 jobs" in refusal(sweep, ["sweep.resume=out"])
+        for message in (refusal(run, "seed=0,1"), refusal(sweep, ["sweep.resume=out"])):
+            assert "The YAML of 2 of its 2 jobs has changed (#0: task=faulty seed=0)." in message
+            assert "left out" not in message and "other words" not in message
         assert {p: p.read_bytes() for p in before} == before
 
     def test_an_order_of_layers_is_another_job(self, workplace: Path) -> None:
