@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +39,20 @@ Piece = tuple[str, str]
 """Text and its style."""
 
 
+class _Console(Console):
+    """One that leaves it to the caller what follows when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again; rich would end the process with SystemExit(1).
+
+        Raises:
+            BrokenPipeError: who read the output has gone.
+        """
+        self.quiet = True  # what is told from now on reaches nobody
+        del self._buffer[:]
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 class Terminal:
     """Prints one run.
 
@@ -45,7 +61,7 @@ class Terminal:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(quiet=quiet, highlight=False)
+        self.console: Console = _Console(quiet=quiet, highlight=False)
         if not self.console.is_terminal:
             self.console.width = 10_000  # a pipe has no width; tables keep theirs
 
