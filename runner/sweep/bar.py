@@ -110,17 +110,22 @@ class Bar:
         """A job runs; one that had ended is counted anew when it ends again."""
         if self._started is None:
             self._started = monotonic()
-        if before := self._how.pop(folder, ""):
-            self._counts -= Counter([before])
+        self._forget(folder)
         self.running[folder] = Running(name, label)
         self._mark(folder, RUNNING)
 
     def end(self, folder: str, state: str) -> None:
         """A job has ended; its state is called as in `Record`."""
         self.running.pop(folder, None)
+        self._forget(folder)
         self._how[folder] = state
         self._counts[state] += 1
         self._mark(folder, {COMPLETED: DONE, FAILS: WRONG}.get(state, FAILED))
+
+    def _forget(self, folder: str) -> None:
+        """How a job ended earlier."""
+        if before := self._how.pop(folder, ""):
+            self._counts -= Counter([before])
 
     @property
     def ended(self) -> int:

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-import logging
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
+from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from runner.config.errors import ConfigError
+from runner.config.errors import ConfigError, problem
 from runner.config.hydra_job import handlers, hydra_job, logged_by
 from runner.config.plain import plain
-from runner.execute import Origin
+from runner.execute import Origin, reason
 from runner.sweep.composition import SweepComposer
-from runner.sweep.manifest import Planned, SweepDirectory, digest, is_hydra
+from runner.sweep.group import Group
+from runner.sweep.manifest import (
+    Planned,
+    SweepDirectory,
+    digest,
+    is_hydra,
+    is_inside,
+    mapping,
+    places,
+)
+from runner.sweep.preflight import SUBDIR
 from runner.sweep.progress import Progress
 from runner.sweep.settled import settle
 from runner.sweep.together import Kin, groups
 from runner.sweep.worker import Worker, ends_sweep
-from runner.tracking.directory import synced_behind
-
-logger = logging.getLogger(__name__)
+from runner.tracking.directory import STATUS, synced_behind
 
 
-class Stopped(Exception):
-    """A job failed, and the sweep was told to stop then."""
+class Stopped(BaseException):
+    """A job failed, and the sweep was told to stop then.
+
+    No Exception: Hydra takes those for a job's own, and goes on with the next one.
+    """
 
 
 class Conductor:
@@ -40,6 +54,8 @@ class Conductor:
 
     Attributes:
         jobs: that are to be run; none of a sweep that chooses its jobs as it goes.
+        begun: whether a job was begun in this process.
+        refused: why jobs have no directory that could tell what became of them, by name.
     """
 
     def __init__(
@@ -53,18 +69,28 @@ class Conductor:
         *,
         mended: Collection[str],
         stop_on_error: bool,
+        overrides: Sequence[str],
         kin: Mapping[int, Kin | None],
         computes: bool,
     ) -> None:
         self.jobs, self._loader = jobs, loader
         self._composer, self._directory, self._worker = composer, directory, worker
-        self._mended = mended
+        self._mended, self._overrides = mended, overrides
         self._progress, self._stop_on_error, self._kin = progress, stop_on_error, kin
         self._computes = computes
+        self.begun, self.refused = False, dict[str, str]()
 
     def __call__(self, task_config: DictConfig) -> float | None:
-        """Run the job that a launcher of Hydra's own has set up in this process."""
-        return self._worker(task_config)
+        """Run the job that a launcher of Hydra's own has set up in this process.
+
+        Raises:
+            Stopped: it failed, and no more shall start.
+        """
+        self.begun = True
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        value = self._worker(task_config)
+        self._stop_if(mapping(folder / STATUS).get("state") != "COMPLETED")
+        return value
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return copy, (self._worker,)
@@ -86,6 +112,7 @@ class Conductor:
         settle()
         if self._computes:
             import torch  # noqa: F401
+
             settle(collect=False)  # its hundred thousands of objects are no garbage
         with synced_behind():
             for jobs in self._batches(callbacks):
@@ -98,11 +125,16 @@ class Conductor:
     def run_asked(
         self, job_overrides: Sequence[Sequence[str]], first: int, callbacks: Callbacks
     ) -> list[JobReturn]:
-        """Run in this process what another sweeper asks for."""
-        known = {_told(job.overrides): job for job in self._directory.jobs()}
+        """Run in this process what another sweeper asks for.
+
+        Raises:
+            Stopped: one failed, and no more shall start.
+        """
         done = []
         for number, words in enumerate(job_overrides, first):
-            job = known.get(_told(words)) or self._asked(number, words)
+            # Of equal jobs, each is asked for.
+            waiting = self._known.get(_told(words))
+            job = waiting.popleft() if waiting else self._asked(number, words)
             if self._directory.finished(job):
                 value = self._worker.recorded(self._directory.path / job.directory)
             else:
@@ -110,15 +142,32 @@ class Conductor:
             done.append(JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=value))
         return done
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, ...], deque[Planned]]:
+        """The jobs that `sweep.json` names and nobody asked for yet, by what they are told."""
+        found: dict[tuple[str, ...], deque[Planned]] = {}
+        for job in self._directory.jobs():
+            found.setdefault(_told(job.overrides), deque()).append(job)
+        return found
+
+    @cached_property
+    def _directories(self) -> dict[str, str]:
+        """The directories of jobs that were chosen as the sweep went, by their keys."""
+        return self._directory.recorded()
+
     def _asked(self, number: int, words: Sequence[str]) -> Planned:
-        """A job that a sweeper has chosen as it went."""
-        composed = self._composer.compose(words, number=number)
-        if composed.problems:
-            raise ConfigError(*composed.problems)
-        # Not validated: values that are wrong together are this trial's failure, not the search's.
-        key = digest(plain(composed.config))
-        directory = str(OmegaConf.select(composed.config, "hydra.sweep.subdir"))
-        return Planned(number, key, tuple(words), directory)
+        """A job that a sweeper has chosen as it went.
+
+        Not validated: values that are wrong together are this trial's failure, not the search's.
+        """
+        # Hydra's sweepers hand over what the jobs are told, not what Hydra is.
+        told = (*filter(is_hydra, self._overrides), *words)
+        config = self._composer.compose(told, number=number).config
+        key = digest(plain(config))
+        wanted = str(OmegaConf.select(config, SUBDIR))
+        (directory,) = places(self._directories, [(key, wanted)], self._directory.path)
+        self._directories[key] = directory
+        return Planned(number, key, told, directory)
 
     def _batches(self, callbacks: Callbacks) -> list[list[Planned]]:
         """The jobs, those together that are learned together."""
@@ -129,14 +178,24 @@ class Conductor:
         return [[self.jobs[i] for i in places] for places in found]
 
     def _run(self, job: Planned, callbacks: Callbacks) -> float | None:
-        config, folder, where = self._set_up(job)
-        with hydra_job(config, folder, callbacks) as (task_config, done):
-            steps = self._progress.steps(job)
-            result = self._worker.run(task_config, folder, where, steps)
-            done.return_value = value = self._worker.value(result)
+        try:
+            config, folder, where = self._set_up(job)
+            with hydra_job(config, folder, callbacks) as (task_config, done):
+                steps = self._progress.steps(job)
+                result = self._worker.run(task_config, folder, where, steps)
+                done.return_value = value = self._worker.value(result)
+        except ConfigError as error:
+            self._refuse(job, error)
+            self._stop_if(True)
+            return nan
         self._progress.end(job, folder)
         self._stop_if(result is None)
         return value
+
+    def _refuse(self, job: Planned, error: ConfigError) -> None:
+        """A job can't have its directory; the others can have theirs."""
+        reason = self.refused[f"#{job.number}"] = str(error)
+        self._progress.refuse(job, reason)
 
     def _run_together(self, jobs: Sequence[Planned]) -> bool:
         """Run jobs as one batched computation; False where they must be run one by one.
@@ -144,51 +203,79 @@ class Conductor:
         What fails together can succeed alone, or tells there which job it is.
         """
         try:
-            failures = self._batch(jobs)
+            ended = self._batch(jobs)
         except (Exception, SystemExit) as error:
             if ends_sweep(error):
                 raise
-            logger.warning("jobs that failed together are run one by one", exc_info=error)
+            self._progress.again(len(jobs), reason(error))
             return False
-        self._stop_if(failures > 0)
+        # What can't be shown is no failure of the jobs.
+        for job, _ in ended:
+            self._progress.end(job, self._directory.path / job.directory)
+        self._stop_if(sum(complete for _, complete in ended) < len(jobs))
         return True
 
-    def _batch(self, jobs: Sequence[Planned]) -> int:
-        """Run jobs as one, each in its own directory; how many failed."""
-        failures = 0
-        with ExitStack() as going:
-            begun = []
+    def _batch(self, jobs: Sequence[Planned]) -> list[tuple[Planned, bool]]:
+        """Run jobs as one, each in its own directory.
+
+        Returns:
+            Those that had one, and whether they are complete.
+        """
+        ended = []
+        with ExitStack() as going, Group() as group:
             for job in jobs:
-                config, folder, where = self._set_up(job)
-                with hydra_job(config, folder) as (task_config, _):
-                    log = handlers()
-                    steps = self._progress.steps(job)
-                    execution = self._worker.begin(task_config, folder, where, going, steps)
+                try:
+                    config, folder, where = self._set_up(job)
+                    with hydra_job(config, folder) as (task_config, _):
+                        log, steps = handlers(), self._progress.steps(job)
+                        execution = self._worker.begin(task_config, folder, where, going, steps)
+                except ConfigError as error:
+                    self._refuse(job, error)
+                    continue
                 if execution is None:
-                    failures += 1
-                    self._progress.end(job, folder)
+                    ended.append((job, False))
                 else:
-                    begun.append((job, log, execution))
-            if not begun:
-                return failures
-            tasks = [execution.prepared.job.task for _, _, execution in begun]
-            runs = [execution.prepared.run for _, _, execution in begun]
-            outcomes = type(tasks[0]).run_together(tasks, runs)
-            for (job, log, execution), outcome in zip(begun, outcomes, strict=True):
-                with logged_by(log):
-                    failures += not self._worker.finish(execution, outcome)
-                self._progress.end(job, execution.directory)
-        return failures
+                    group.add(job, execution, log)
+            outcomes = group.run() if group.members else []
+            for one, outcome in zip(group.members, outcomes, strict=True):
+                with logged_by(one.log):
+                    ended.append((one.job, self._worker.finish(one.execution, outcome)))
+        return ended
 
     def _set_up(self, job: Planned) -> tuple[DictConfig, Path, Origin]:
-        """A job's config, its directory, and where it comes from."""
+        """A job's config, its directory, and where it comes from.
+
+        Raises:
+            ConfigError: it can't have that directory.
+        """
         words = [*hydra_words(self._directory), *job.overrides]
-        config = self._composer.compose(words, number=job.number).config
-        folder = self._directory.path / job.directory
-        folder.mkdir(parents=True, exist_ok=True)
+        composed = self._composer.compose(words, number=job.number)
+        if composed.problems:
+            raise ConfigError(*composed.problems)
+        config, folder = composed.config, self._claimed(job)
         where = self._worker.origin(self._loader, config, job.overrides, job.number, job.key)
+        self.begun = True
         self._progress.begin(job)
         return config, folder, where
+
+    def _claimed(self, job: Planned) -> Path:
+        """The directory of a job; it is there.
+
+        Raises:
+            ConfigError: a file is in its place, or it is elsewhere.
+        """
+        root = self._directory.path
+        folder = root / job.directory
+        found = f"'{job.directory}', "
+        # A link may lead anywhere.
+        if not (is_inside(job.directory) and folder.resolve().is_relative_to(root.resolve())):
+            raise problem(SUBDIR, "a directory within the sweep's", f"{found}which is elsewhere")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            found += "where a file is"
+            raise problem(SUBDIR, "a directory for each job", found, "Move the file.") from None
+        return folder
 
     def _stop_if(self, failed: bool) -> None:
         if failed and self._stop_on_error:

@@ -92,6 +92,19 @@ class Progress:
         if not self._terminal.console.is_terminal:
             self._tell(total)
 
+    def again(self, count: int, reason: str) -> None:
+        """Jobs that were done together have failed together."""
+        self._terminal.line(
+            f"{count} jobs that were learned together failed ({reason}); each is done by itself"
+        )
+
+    def refuse(self, job: Planned, reason: str) -> None:
+        """A job can't be run, and there is no directory that says so."""
+        self._bar.end(job.directory, FAILED)
+        self._troubles += 1
+        if self._troubles <= TROUBLES:
+            self._line(job, Record(job.number, job.directory, FAILED, reason=reason), PIPED)
+
     def watch(self) -> Watch:
         """Follow jobs that run in other processes, within a ``with`` statement."""
         return Watch(self, self._root, list(self._jobs.values()))

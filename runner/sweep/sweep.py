@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ from runner.sweep.progress import Progress
 from runner.sweep.records import ABSENT, COMPLETED, FAILS, SKIPPED, Record
 from runner.sweep.settled import settled
 from runner.sweep.summary import Summary, show, summarize, write
-from runner.sweep.worker import Worker
+from runner.sweep.worker import Worker, fresh_images
 from runner.terminal import Terminal, print_error
 
 RESUME, DIR = PLACES = ("sweep.resume", "hydra.sweep.dir")
@@ -89,7 +89,7 @@ def sweep(
         config_dir = config_dir or earlier.config_dir
     terminal = Terminal()
     plugins.register()
-    with settled(), Composer(config_dir, config_name) as composer:
+    with settled(), fresh_images(), Composer(config_dir, config_name) as composer:
         jobs_composer = SweepComposer(composer)
         words = without_globs(words, composer.options)
         first = jobs_composer.compose(composer.jobs_of_sweep(words, grid=False)[0]).config
@@ -147,6 +147,7 @@ def _run(
         missing,
         progress,
         mended=checks.mended,
+        overrides=manifest.overrides,
         stop_on_error=job.sweep.on_error == "stop",
         kin={one.number: one.kin for one in checks.good},
         computes=job.task.needs_torch,
@@ -163,6 +164,9 @@ def _run(
                 )
     except Stopped:
         pass
+    except ConfigError as error:
+        # "Nothing was run" is what a bad config says otherwise.
+        stop = SweepFailed(str(error)) if conductor.begun else error
     except BaseException as error:
         stop = error
     records = None
@@ -175,7 +179,7 @@ def _run(
         stop.__notes__ = [f"What is done is kept in {directory.path}.", _go_on(directory.path)]
     if stop is not None:
         raise stop
-    return Swept(directory.path, tuple(_complete(records, directory.path)))
+    return Swept(directory.path, tuple(_complete(records, directory.path, conductor.refused)))
 
 
 def _finish(directory: Path, terminal: Terminal, *, experiments: bool) -> list[Record] | None:
@@ -213,8 +217,15 @@ def _write(
     return page
 
 
-def _complete(records: Sequence[Record] | None, directory: Path) -> Sequence[Record]:
+def _complete(
+    records: Sequence[Record] | None, directory: Path, refused: Mapping[str, str]
+) -> Sequence[Record]:
     """The same records, if every job that could be run is complete.
+
+    Args:
+        records: of the jobs, or None where they couldn't be collected.
+        directory: of the sweep.
+        refused: why jobs have no record, by name.
 
     Raises:
         SweepFailed: which aren't, and why.
@@ -222,14 +233,17 @@ def _complete(records: Sequence[Record] | None, directory: Path) -> Sequence[Rec
     if records is None:
         raise SweepFailed(f"The sweep in {directory} has no summary.")
     bad = [one for one in records if one.state not in (COMPLETED, FAILS, SKIPPED)]
-    if not bad:
+    if not bad and not refused:
         return records
     counts = Counter(one.state for one in bad)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     told = [one for one in bad if one.state != ABSENT]
     shown = [f"{one.name} {one.reason or one.state}" for one in told[:10]]
     more = [f"… and {len(told) - 10} more, in summary.csv"] if len(told) > 10 else []
+    shown += [f"{name} {reason}" for name, reason in list(refused.items())[:10]]
     head = f"{len(bad)} of {len(records)} jobs are not complete: {states}"
+    if not bad:
+        head = f"{len(refused)} of the jobs could not have a directory"
     raise SweepFailed("\n  ".join([head, *shown, *more]) + f"\n{_go_on(directory)}")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -272,6 +272,16 @@ def ends_sweep(error: BaseException) -> bool:
 
 _last: list[tuple[Data, Images]] = []
 """The images of the last job; those of the next one mostly come from the same source."""
+
+
+@contextmanager
+def fresh_images() -> Iterator[None]:
+    """Within a sweep images are shared; from one to the next, their files may change."""
+    _last.clear()
+    try:
+        yield
+    finally:
+        _last.clear()
 
 
 def _shared_images(job: Job) -> Images | None:

@@ -164,6 +164,21 @@ def test_values_that_are_wrong_together_fail_one_trial(
     )
 
 
+def test_a_search_does_what_hydra_is_told(faulty: Faulty) -> None:
+    """Hydra's sweepers hand over what jobs are told, and not what Hydra is."""
+    words = [*SEARCH, "seed=3,4,5", "hydra.sweeper.n_trials=9", "hydra.sweeper.sampler=random"]
+    hydra = ["hydra.output_subdir=null", "hydra.sweep.subdir=same"]
+    code, _, err = faulty.sweep(*words, *hydra)
+    assert code == 0, err
+    assert sorted(seeds().values()) == [3, 4, 5]
+    folders = sorted(file.parent.name for file in FOLDER.glob("*/status.json"))
+    assert folders == ["same", "same-1", "same-2"]
+    assert not list(FOLDER.rglob(".hydra"))
+    code, _, err = faulty.sweep(*words, *hydra)
+    assert code == 0, err
+    assert faulty.noted("begin") == {3: 1, 4: 1, 5: 1}
+
+
 def test_a_search_may_have_more_values_than_a_grid_has_jobs(faulty: Faulty) -> None:
     words = [*SEARCH, "seed=range(0,1000000)", "hydra.sweeper.n_trials=2"]
     code, _, err = faulty.sweep(*words)

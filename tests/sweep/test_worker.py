@@ -199,3 +199,17 @@ class TestAgain:
         assert [one.state for one in swept.records] == ["completed"] * 4
         assert here.noted("begin") == {0: 1, 1: 1, 2: 1, 3: 1}
         assert [one.metrics["value"] for one in swept.records] == [2, 3, 0, 1]
+
+
+def test_images_that_changed_since_the_last_sweep_are_read_again(workplace: Path) -> None:
+    """Of one white pixel the sum is 1, of one black pixel 0, and a kernel of ones adds up."""
+    from PIL import Image
+
+    found = []
+    for place, shade in (("white", 255), ("black", 0)):
+        Image.new("L", (1, 1), shade).save(workplace / "pixel.png")
+        words = ["task=forward", "stack=kernel", "data=image", "data.path=pixel.png", "seed=0,1"]
+        kernel = ["stack.layers.conv.weight=[[1]]"]
+        swept = sweep([*words, *kernel, f"hydra.sweep.dir={place}"])
+        found.append([one.metrics for one in swept.records])
+    assert found[0] != found[1]
