@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +13,6 @@ from hydra._internal.hydra import Hydra
 from omegaconf import read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from runner import report
 from runner.config.compose import CONFIG_NAME, Composer
 from runner.config.errors import ConfigError, Problem, SweepFailed, first_line, problem
 from runner.config.globs import without_globs
@@ -25,16 +22,17 @@ from runner.sweep import engines, plugins
 from runner.sweep import manifest as manifests
 from runner.sweep.composition import SweepComposer
 from runner.sweep.conductor import Conductor, Stopped, hydra_words, quoted, usable
+from runner.sweep.ending import RESUME, all_complete, finish, go_on
 from runner.sweep.manifest import Manifest, Planned, SweepDirectory
 from runner.sweep.preflight import Checks, check_count, preflight
 from runner.sweep.progress import Progress
-from runner.sweep.records import ABSENT, COMPLETED, FAILS, SKIPPED, Record
+from runner.sweep.records import FAILS, Record
 from runner.sweep.settled import settled
-from runner.sweep.summary import Summary, show, summarize, write
 from runner.sweep.worker import Worker, fresh_images
-from runner.terminal import Terminal, print_error
+from runner.terminal import Terminal
 
-RESUME, DIR = PLACES = ("sweep.resume", "hydra.sweep.dir")
+DIR = "hydra.sweep.dir"
+PLACES = (RESUME, DIR)
 """What says where a sweep is; it is no part of what its jobs are."""
 
 HOW = ("sweep.", "hydra/launcher", "hydra.launcher.", "hydra.sweeper.")
@@ -171,85 +169,15 @@ def _run(
         stop = error
     records = None
     try:
-        records = _finish(directory.path, terminal, experiments=checks.experiments)
+        records = finish(directory.path, terminal, experiments=checks.experiments)
     except KeyboardInterrupt as again:
         stop = again
     if isinstance(stop, KeyboardInterrupt | SystemExit | OSError):
         # Of the job that was interrupted, they tell how to take up that one.
-        stop.__notes__ = [f"What is done is kept in {directory.path}.", _go_on(directory.path)]
+        stop.__notes__ = [f"What is done is kept in {directory.path}.", go_on(directory.path)]
     if stop is not None:
         raise stop
-    return Swept(directory.path, tuple(_complete(records, directory.path, conductor.refused)))
-
-
-def _finish(directory: Path, terminal: Terminal, *, experiments: bool) -> list[Record] | None:
-    """Summarise what is there, whatever ended the sweep.
-
-    Returns:
-        What every job came to; None where the summary couldn't be made, which is told.
-    """
-    try:
-        found = summarize(directory)
-        if not experiments:
-            show(found, terminal)
-        page = _write(found, directory, terminal, experiments=experiments)
-    except ConfigError as error:
-        print_error(str(error))
-        return None
-    terminal.where(directory, any(True for _ in directory.glob("*/events.out.*")), page)
-    return list(found.records)
-
-
-def _write(
-    found: Summary, directory: Path, terminal: Terminal, *, experiments: bool
-) -> Path | None:
-    """Write the summary, and the report that a sweep over experiments has.
-
-    Raises:
-        ConfigError: a file can't be read or written.
-    """
-    write(found, directory)
-    if not experiments:
-        return None
-    gathered = report.gather(directory)
-    page = report.write(gathered, directory)
-    terminal.report(gathered)
-    return page
-
-
-def _complete(
-    records: Sequence[Record] | None, directory: Path, refused: Mapping[str, str]
-) -> Sequence[Record]:
-    """The same records, if every job that could be run is complete.
-
-    Args:
-        records: of the jobs, or None where they couldn't be collected.
-        directory: of the sweep.
-        refused: why jobs have no record, by name.
-
-    Raises:
-        SweepFailed: which aren't, and why.
-    """
-    if records is None:
-        raise SweepFailed(f"The sweep in {directory} has no summary.")
-    bad = [one for one in records if one.state not in (COMPLETED, FAILS, SKIPPED)]
-    if not bad and not refused:
-        return records
-    counts = Counter(one.state for one in bad)
-    states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    told = [one for one in bad if one.state != ABSENT]
-    shown = [f"{one.name} {one.reason or one.state}" for one in told[:10]]
-    more = [f"… and {len(told) - 10} more, in summary.csv"] if len(told) > 10 else []
-    shown += [f"{name} {reason}" for name, reason in list(refused.items())[:10]]
-    head = f"{len(bad)} of {len(records)} jobs are not complete: {states}"
-    if not bad:
-        head = f"{len(refused)} of the jobs could not have a directory"
-    raise SweepFailed("\n  ".join([head, *shown, *more]) + f"\n{_go_on(directory)}")
-
-
-def _go_on(directory: Path) -> str:
-    word = shlex.quote(f"{RESUME}={directory}")
-    return f"Run what is missing: python -m runner -m {word}"
+    return Swept(directory.path, tuple(all_complete(records, directory.path, conductor.refused)))
 
 
 def _manifest(
