@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from math import isfinite, log, nan
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from runner.sweep.varied import SEED, identity, in_order, shown
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from runner.tracking.comparisons import Point, Scale
+    from runner.tracking.comparisons import Point
+    from runner.tracking.scales import Scale
 
 TICKS = 9
 """Values that are named on an axis, at most."""
@@ -71,7 +73,7 @@ class Axis:
 
     def scale(self, *, names: bool = False) -> Scale:
         """How to lay it out; with `names`, every value has the same room."""
-        from runner.tracking.comparisons import Scale
+        from runner.tracking.scales import Scale
 
         if names or not self.numeric:
             return Scale(self.label, names=tuple(map(short, self.values)))
@@ -112,13 +114,19 @@ def draw(summary: Summary) -> Image | None:
 
 
 def log_spaced(values: Sequence[float]) -> bool:
-    """Whether ascending numbers fill a logarithmic axis more evenly than a linear one.
+    """Whether ascending numbers are better seen on a logarithmic axis than on a linear one.
 
-    They must span a factor of four or more, and their median lie nearer to the middle.
+    All must be positive, and either span more than a factor of `scales.WIDE`, unless they are
+    evenly spaced, or span one of four with a median that lies nearer to the middle that way.
     """
-    if len(values) < 3 or values[0] <= 0 or values[-1] < 4 * values[0] * (1 - 1e-9):
+    from runner.tracking import scales
+
+    if values[0] <= 0 or values[-1] < 4 * values[0] * (1 - 1e-9):
         return False
     low, median, high = values[0], values[len(values) // 2], values[-1]
+    gaps = [after - before for before, after in pairwise(values)]
+    if scales.wide(values) and (len(gaps) == 1 or max(gaps) > 1.5 * min(gaps)):
+        return True
     linear = abs((median - low) / (high - low) - 0.5)
     return abs(log(median / low) / log(high / low) - 0.5) < linear - 1e-9
 

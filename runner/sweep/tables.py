@@ -16,6 +16,7 @@ from runner.expect import compact
 from runner.sweep.findings import COLUMNS, Setting, Statistic, Summary, sign_of
 from runner.sweep.records import FAILS, Record
 from runner.sweep.varied import FEW, SEED, assignments, in_order, short_names, shown, some, value
+from runner.tracking.scales import rounded
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def overall(summary: Summary, metrics: int) -> str:
         return f"All {len(summary.records)} seeds give the same."
     jobs = Setting({}, summary.records)
     found = [f"{m} {measured(one)}" for m in summary.metrics[:metrics] if (one := jobs.over(m))]
-    return f"Over {len(jobs.done)} seeds: {', '.join(found)}" if found else ""
+    seeds = "1 seed" if len(jobs.done) == 1 else f"{len(jobs.done)} seeds"
+    return f"Over {seeds}: {', '.join(found)}" if found else ""
 
 
 def best_line(summary: Summary) -> str:
@@ -164,13 +166,8 @@ def measured(found: Statistic) -> str:
     if found.truths and found.count == 1:
         return compact(bool(mean))
     if deviation is None:
-        return _number(mean, 5)
-    return f"{_number(mean, 4 if deviation else 5)} ± {_number(deviation, 2)}"
-
-
-def _number(value: float, digits: int) -> str:
-    whole = isfinite(value) and (value.is_integer() or abs(value) >= 10**digits)
-    return f"{value:,.0f}" if whole and abs(value) < 1e9 else f"{value:.{digits}g}"
+        return rounded(mean, 5)
+    return f"{rounded(mean, 4 if deviation else 5)} ± {rounded(deviation, 2)}"
 
 
 def to_csv(summary: Summary) -> str:

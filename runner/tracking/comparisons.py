@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from runner.tracking.charts import COLOURS, GRAY, chart
+from runner.tracking.scales import Scale, few_decades, lay_out, numbers, plain, rounded, wide
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,23 +26,6 @@ FEW, MANY = 60, 240
 """Runs that are drawn one by one, at most: large, and as pale dots beside their mean."""
 
 FAILED = "a run failed"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How positions along an axis are laid out.
-
-    Attributes:
-        label: what the positions are.
-        log: a logarithmic axis.
-        names: what stands at 0, 1, 2 …, where positions are no quantities.
-        ticks: positions that are named, where there are few.
-    """
-
-    label: str
-    log: bool = False
-    names: tuple[str, ...] = ()
-    ticks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,16 +83,17 @@ def band(
         pairs = [(point.x, value) for point in points for value in point.values]
         if len(points) < len(pairs) <= MANY:
             _runs(axes, *zip(*pairs, strict=True))
-        lay_out(axes, scale)
         if wide(found):
             axes.set_yscale("log")
             axes.set_ylim(foot, 2 * max(found))
+        plain(axes.yaxis)
         axes.set_ylabel(metric)
         axes.grid(color="#e0e0e0", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
         _failures(axes, [point.x for point in points if point.failed])
         if best is not None:
             star(axes, *best)
+        lay_out(axes, scale)
         axes.set_title(f"{metric} over {scale.label}")
         legend(axes)
     return picture[0]
@@ -147,6 +132,8 @@ def whiskers(
         axes.set_ylim(len(names) - 0.5, -0.5)
         if wide([n for point in points for n in (point.mean, *point.values)]):
             axes.set_xscale("log", nonpositive="mask")
+        else:
+            numbers(axes)
         axes.set(title=f"{metric} by {label}", xlabel=metric)
         axes.grid(axis="x", color="#e0e0e0", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
@@ -182,13 +169,14 @@ def panels(
         for one, (scale, positions) in zip(grid, panes, strict=False):
             x = np.array(positions, float)
             one.plot(x, known, "o", color=BLUE, alpha=0.5, markersize=4, markeredgewidth=0)
-            lay_out(one, scale)
             if logarithmic:
                 one.set_yscale("log")
+            plain(one.yaxis)
             one.margins(y=0.12)  # or crosses hide the lowest
             _failures(one, x[failed].tolist())
             if best is not None:
                 star(one, x[best], known[best])
+            lay_out(one, scale)
             one.grid(color="#e0e0e0", linewidth=0.7)
             one.spines[["top", "right"]].set_visible(False)
         for row in range(rows):
@@ -210,6 +198,9 @@ def distribution(values: Sequence[float], metric: str, over: str) -> Image.Image
     """
     mean = float(np.mean(values))
     deviation = float(np.std(values, ddof=1))
+    logarithmic = wide(values)
+    # What is below zero has no place on a logarithmic scale.
+    foot = min(values) / 2 if logarithmic else -np.inf
     with chart((7.2, 4.2)) as (axes, picture):
         if len(values) <= FEW:
             order = range(1, len(values) + 1)
@@ -217,13 +208,24 @@ def distribution(values: Sequence[float], metric: str, over: str) -> Image.Image
             axes.set_ylabel("runs at or below")
             axes.locator_params(axis="y", integer=True)
         else:
-            axes.hist(values, bins="auto" if np.ptp(values) else 1, color=BLUE, edgecolor="white")
+            # Rice's rule looks at the count alone: outliers don't make millions of bars.
+            edges = np.histogram_bin_edges(np.log(values) if logarithmic else values, "rice")
+            if logarithmic:
+                edges = np.exp(edges)
+                edges[[0, -1]] = min(values), max(values)  # whatever was rounded
+            axes.hist(values, bins=edges, color=BLUE, edgecolor="white")
             axes.set_ylabel("runs")
-        axes.axvline(mean, color="black", linewidth=1.4, label=f"mean {mean:.4g}")
+        axes.axvline(mean, color="black", linewidth=1.4, label=f"mean {rounded(mean, 4)}")
         axes.axvspan(
-            mean - deviation, mean + deviation, color=GRAY, alpha=0.15, linewidth=0, zorder=0,
-            label=f"± standard deviation {deviation:.2g}",
+            max(mean - deviation, foot), mean + deviation,
+            color=GRAY, alpha=0.15, linewidth=0, zorder=0,
+            label=f"± standard deviation {rounded(deviation, 2)}",
         )  # fmt: skip
+        if logarithmic:
+            axes.set_xscale("log")
+            few_decades(axes)
+        else:
+            numbers(axes)
         axes.set(title=f"{metric} of {len(values):,} runs over {over}", xlabel=metric)
         axes.grid(color="#e0e0e0", linewidth=0.7)
         axes.set_axisbelow(True)
@@ -235,28 +237,6 @@ def distribution(values: Sequence[float], metric: str, over: str) -> Image.Image
 def _runs(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
     """Each run as a pale dot."""
     axes.plot(x, y, "o", color=BLUE, alpha=0.3, markersize=3.5, markeredgewidth=0)
-
-
-def lay_out(axes: Axes, scale: Scale) -> None:
-    """The axis across, with its label and ticks."""
-    if scale.log:
-        axes.set_xscale("log")
-    if scale.names:
-        every = -(-len(scale.names) // 12)
-        named = scale.names[::every]
-        turned, side = (45, "right") if sum(map(len, named)) > 30 else (0, "center")
-        places = range(0, len(scale.names), every)
-        axes.set_xticks(places, named, fontsize=8, rotation=turned, ha=side)
-    elif scale.ticks:
-        axes.set_xticks(scale.ticks, [f"{tick:g}" for tick in scale.ticks])
-        axes.minorticks_off()
-    axes.set_xlabel(scale.label)
-
-
-def wide(values: Sequence[float]) -> bool:
-    """Whether positive values are of sizes so different that only a logarithmic scale shows all."""
-    finite = [value for value in values if np.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) > 50 * min(finite)
 
 
 def _failures(axes: Axes, positions: Sequence[float]) -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runner.tracking.charts import COLOURS, chart
-from runner.tracking.comparisons import FAILED, RED, Scale, lay_out, legend, star, wide
+from runner.tracking.comparisons import FAILED, RED, legend, star
+from runner.tracking.scales import Scale, fit, lay_out, plain, rounded, wide
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 NUMBERED = 12
 """Columns that are wide enough for numbers, at most."""
+
+LETTERS = 9
+"""That a number in a cell has room for."""
 
 DARK, PALE = "#303030", "white"
 """Of numbers on a light and on a dark ground."""
@@ -56,6 +60,7 @@ def heat_map(
     known = values[np.isfinite(values)]
     low, top = (known.min(), known.max()) if known.size else (0.0, 1.0)
     kind = LogNorm if wide(known.tolist()) else Normalize
+    digits = 3 if top - low > 0.05 * max(abs(low), abs(top)) else 5
     with chart(size) as (axes, picture):
         norm = kind(low, top)
         colours = "Blues_r" if small_is_good else "Blues"
@@ -65,7 +70,8 @@ def heat_map(
             value, cross = values[row, column], "×" * ((row, column) in failed)
             text, colour = cross, DARK
             if np.isfinite(value):
-                text = f"{value:.3g} {cross}".strip()
+                number = rounded(value, digits)
+                text = f"{number if len(number) <= LETTERS else f'{value:.3g}'} {cross}".strip()
                 colour = PALE if (float(norm(value)) > 0.5) != small_is_good else DARK
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
         if best is not None:
@@ -73,8 +79,8 @@ def heat_map(
             frame = Rectangle(corner, 1, 1, fill=False, edgecolor=COLOURS[6], linewidth=3)
             axes.add_patch(frame).set_clip_on(False)
         every = max(1, -(-columns // 24)), max(1, -(-rows // 24))
-        turned = 90 if sum(map(len, across.names[:: every[0]])) > 90 * size[0] / 7.2 else 0
         columns_named, rows_named = range(0, columns, every[0]), range(0, rows, every[1])
+        turned = 0 if fit(axes, columns_named, across.names[:: every[0]]) else 90
         axes.set_xticks(columns_named, across.names[:: every[0]], fontsize=8, rotation=turned)
         axes.set_yticks(rows_named, upward.names[:: every[1]], fontsize=8)
         title = f"{metric} (×: {FAILED})" if failed and numbered else metric
@@ -119,6 +125,7 @@ def cloud(
         lay_out(axes, across)
         if upward.log:
             axes.set_yscale("log")
+        plain(axes.yaxis)
         axes.set(title=f"{metric} over {across.label} and {upward.label}", ylabel=upward.label)
         axes.grid(color="#e0e0e0", linewidth=0.7)
         axes.set_axisbelow(True)
@@ -132,8 +139,9 @@ def _bar(axes: Axes, shades: ScalarMappable, low: float, top: float) -> Colorbar
     """The bar that tells what the shades mean; few numbers where it is logarithmic."""
     from matplotlib.colors import LogNorm
 
-    bar = axes.figure.colorbar(shades, ax=axes, format="%.3g")
-    if isinstance(shades.norm, LogNorm):
+    logarithmic = isinstance(shades.norm, LogNorm)
+    bar = axes.figure.colorbar(shades, ax=axes, format="%.3g" if logarithmic else "%.8g")
+    if logarithmic:
         bar.set_ticks(np.geomspace(low, top, 5).tolist())
         bar.minorticks_off()
     return bar

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, nan
+from math import nan
 
 import numpy as np
 import pytest
@@ -14,13 +14,12 @@ from runner.tracking.comparisons import (
     GREEN,
     RED,
     Point,
-    Scale,
     band,
     distribution,
     panels,
     whiskers,
-    wide,
 )
+from runner.tracking.scales import Scale
 
 LR = Scale("lr", ticks=(1.0, 2.0, 3.0))
 BEST = "#d6a000"
@@ -76,16 +75,6 @@ class TestBand:
 
         assert heights(band(points(0.01, 1, 1e6), LR, "e")) > 25
         assert heights(band(points(-0.01, 1, 1e6), LR, "e")) < 20
-
-
-class TestWide:
-    @pytest.mark.parametrize(
-        ("values", "answer"),
-        [([1, 100], True), ([1, 2], False), ([0, 100], False), ([-1, 100], False), ([], False),
-         ([1, inf], False), ([nan, 1, 100], True)],
-    )  # fmt: skip
-    def test_wide(self, values: list[float], answer: bool) -> None:
-        assert wide(values) is answer
 
 
 class TestWhiskers:
@@ -168,6 +157,13 @@ class TestDistribution:
     @pytest.mark.parametrize("count", [2, 60, 61, 1000])
     def test_dots_or_a_histogram(self, count: int) -> None:
         assert pixels(distribution([i / count for i in range(count)], "error", "seeds"), BLUE) > 20
+
+    @pytest.mark.parametrize("count", [20, 200])
+    @pytest.mark.parametrize("lowest", [1.0, -1.0])
+    def test_an_outlier(self, lowest: float, count: int) -> None:
+        # Logarithmic where all are positive. Bars as narrow as most values lie would be 10²⁰.
+        values = [lowest, *(1 + i / count for i in range(count)), 1e20]
+        assert pixels(distribution(values, "error", "seeds"), BLUE) > 20
 
     def test_equal_values(self) -> None:
         assert pixels(distribution([3.0] * 100, "error", "seeds"), BLUE) > 1000
