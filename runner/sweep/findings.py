@@ -7,15 +7,15 @@ that differ in nothing but the seed become one setting, and the settings are ran
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import fsum, inf, isfinite, nan, sqrt
 from pathlib import Path
 from typing import Any
 
 from runner import menu
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import ConfigError, Problem, did_you_mean, one_of, problem
 from runner.sweep.records import (
     ABSENT,
     COMPLETED,
@@ -196,11 +196,15 @@ class Summary:
         return ", ".join([f"{done} completed{hold}", *(f"{n} {s}" for s, n in counts.items())])
 
 
-def summarize(directory: Path) -> Summary:
+def summarize(directory: Path, asked: Objective | None = None) -> Summary:
     """Read what the jobs of a sweep left in its directory, or in any folder with runs.
 
+    Args:
+        directory: of the sweep.
+        asked: what shall rank the settings; None: what the sweep was told, or the task says.
+
     Raises:
-        ConfigError: there is no job.
+        ConfigError: there is no job, or none has the metric that was asked for.
     """
     manifest, complaint = read_manifest(directory)
     records = collect(directory, manifest)
@@ -222,9 +226,12 @@ def summarize(directory: Path) -> Summary:
         )
         for jobs in grouped.values()
     )
-    measured = dict.fromkeys(name for record in records if record.counts for name in record.metrics)
-    objective, unmeasured = _objective(manifest, records, list(measured))
-    notes += unmeasured
+    measured = {k: v for record in records if record.counts for k, v in record.metrics.items()}
+    if asked is not None and asked.of(measured) is None:
+        raise ConfigError(unmeasured(asked.metric, measured))
+    given = manifest.get("objective") if manifest else _of_task(records)
+    objective, missing = _objective(asdict(asked) if asked else given, list(measured))
+    notes += missing
     metrics = _by_importance(list(measured), records, objective)
     short = short_names(by, {*metrics, *COLUMNS})
     best, unranked = _best(settings, objective, short)
@@ -257,11 +264,16 @@ def sign_of(objective: Objective) -> int:
     return 1 if objective.goal == "min" else -1
 
 
-def _objective(
-    manifest: Mapping[str, Any], records: Sequence[Record], measured: Sequence[str]
-) -> tuple[Objective | None, list[str]]:
+def unmeasured(metric: str, measured: Iterable[str]) -> Problem:
+    """What is wrong with a metric that no job has, given those that jobs have."""
+    names = list(measured)
+    expected = one_of(names) if names else "a metric that is a single number"
+    hint = did_you_mean(metric, names)
+    return Problem("sweep.objective.metric", expected, f"'{metric}', which no job has", hint)
+
+
+def _objective(given: Any, measured: Sequence[str]) -> tuple[Objective | None, list[str]]:
     """What ranks the settings, and why nothing does."""
-    given = manifest.get("objective") if manifest else _of_task(records)
     if not isinstance(given, dict) or given.get("goal") not in ("min", "max"):
         return None, []
     for metric in (given.get("metric"), given.get("otherwise")):
@@ -269,8 +281,10 @@ def _objective(
             return Objective(str(metric), given["goal"]), []
     if not measured:
         return None, []
-    there = ", ".join(measured)
-    return None, [f"No best: no job has the metric '{given.get('metric')}'; there is {there}."]
+    metric = str(given.get("metric"))
+    there = f"there {'is' if len(measured) == 1 else 'are'} {', '.join(measured)}."
+    hint = did_you_mean(metric, measured)
+    return None, [f"No best: no job has the metric '{metric}'; {there} {hint}".rstrip()]
 
 
 def _of_task(records: Sequence[Record]) -> dict[str, Any] | None:

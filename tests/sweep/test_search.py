@@ -179,6 +179,23 @@ def test_a_search_does_what_hydra_is_told(faulty: Faulty) -> None:
     assert faulty.noted("begin") == {3: 1, 4: 1, 5: 1}
 
 
+def test_a_metric_that_was_mistyped_ends_the_search_at_the_first_trial(faulty: Faulty) -> None:
+    words = [*SEARCH, "seed=range(0,1000)", "hydra.sweeper.n_trials=4"]
+    told = "expected one of value, got 'valeu', which no job has. Did you mean 'value'?"
+    for _ in range(2):  # the second goes on with what the first left
+        code, out, err = faulty.sweep(*words, "sweep.objective={metric: valeu, goal: min}")
+        assert code == 1
+        assert f"sweep.objective.metric: {told}" in err
+        assert "no job has the metric 'valeu'; there is value. Did you mean 'value'?" in out
+        assert len(faulty.noted("begin")) == 1
+    objective = "sweep.objective={metric: value, goal: min}"
+    process = faulty.start("-m", f"sweep.resume={FOLDER}", objective)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert set(faulty.noted("begin").values()) == {1}
+    assert len(seeds()) == 4
+
+
 def test_a_search_may_have_more_values_than_a_grid_has_jobs(faulty: Faulty) -> None:
     words = [*SEARCH, "seed=range(0,1000000)", "hydra.sweeper.n_trials=2"]
     code, _, err = faulty.sweep(*words)

@@ -25,6 +25,7 @@ from runner.sweep.findings import Statistic, Summary
 from runner.sweep.picture import Axis, _point, draw, log_spaced
 from runner.sweep.summary import markdown, show, summarize, write
 from runner.sweep.varied import short_names
+from runner.tasks import Objective
 from runner.terminal import Terminal
 
 LR = "task.optimizer.lr"
@@ -272,7 +273,28 @@ class TestBest:
         found = summarize(grid(tmp_path, LR, {0.01: [1], 0.02: [2]}, objective))
         assert found.best is None and found.objective is None
         (note,) = found.notes
-        assert note == "No best: no job has the metric 'accuracy'; there is loss, kernel_error."
+        assert note == "No best: no job has the metric 'accuracy'; there are loss, kernel_error."
+        for metric, hint in [("los", " Did you mean 'loss'?"), ("accuracy", "")]:
+            with pytest.raises(ConfigError) as caught:
+                summarize(tmp_path, Objective(metric, "min"))
+            assert str(caught.value) == (
+                "sweep.objective.metric: expected one of loss, kernel_error, "
+                f"got '{metric}', which no job has.{hint}"
+            )
+
+    def test_a_name_that_was_mistyped(self, tmp_path: Path) -> None:
+        objective = {"metric": "los", "goal": "min"}
+        (note,) = summarize(grid(tmp_path, LR, {0.01: [1], 0.02: [2]}, objective)).notes
+        assert note == (
+            "No best: no job has the metric 'los'; there are loss, kernel_error. "
+            "Did you mean 'loss'?"
+        )
+
+    def test_another_objective_than_the_sweeps(self, tmp_path: Path) -> None:
+        found = summarize(grid(tmp_path, LR, {0.01: [1], 0.02: [2]}))
+        assert found.best is found.settings[0]
+        found = summarize(tmp_path, Objective("kernel_error", "max"))
+        assert found.best is found.settings[1]
 
     def test_another_metric_where_the_first_is_not_measured(self, tmp_path: Path) -> None:
         objective = {"metric": "accuracy", "goal": "min", "otherwise": "kernel_error"}

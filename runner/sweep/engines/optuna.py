@@ -7,9 +7,10 @@ directories; and a trial that repeats another takes its result.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import groupby
+from itertools import chain, groupby
 from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,13 +23,14 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.config.errors import first_line, problem
+from runner.config.errors import SweepFailed, first_line, problem
 from runner.config.loader import parse
 from runner.config.plain import plain
 from runner.config.spec import Count, Spec
 from runner.config.values import ends
 from runner.job import Job
 from runner.sweep.engines.launcher import PACKAGE, EngineLauncher, checked
+from runner.sweep.findings import unmeasured
 from runner.sweep.manifest import is_hydra
 from runner.sweep.records import Record, collect
 from runner.tasks import Objective
@@ -117,6 +119,7 @@ class OptunaSweeper(Sweeper):
 
         Raises:
             ConfigError: there is nothing to search, or no metric to search by.
+            SweepFailed: the first trials that are done lack the metric.
         """
         found = {text: distribution(text) for text in arguments}
         space = {_key(text): one for text, one in found.items() if one is not None}
@@ -134,6 +137,7 @@ class OptunaSweeper(Sweeper):
             for batch in self._batches():
                 asked = [study.ask(space) for _ in batch]
                 values = trials.run(self._launcher, [words(trial.params) for trial in asked])
+                trials.check_measured()
                 for trial, value in zip(asked, values, strict=True):
                     _tell(study, trial, value)
                 if not all(map(isfinite, values)) and self._config.sweep.on_error == "stop":
@@ -168,6 +172,7 @@ class Trials:
 
     def __init__(self, directory: Path, objective: Objective) -> None:
         """Read what an earlier try left in the sweep's directory."""
+        self._directory, self._objective = directory, objective
         self.values: dict[Words, float] = {}
         self._begun: dict[Words, Record] = {}
         self._next = 0
@@ -192,6 +197,23 @@ class Trials:
             for (_, words), one in zip(jobs, done, strict=True):
                 self.values[words] = _value(one)
         return [self.values[words] for words in batch]
+
+    def check_measured(self) -> None:
+        """Stop a search that has nothing to go by.
+
+        Raises:
+            SweepFailed: trials are done, and none of them has the metric.
+        """
+        if any(map(isfinite, self.values.values())):
+            return
+        done = [record.metrics for record in collect(self._directory, {}) if record.counts]
+        if not done or any(self._objective.of(metrics) is not None for metrics in done):
+            return
+        found = unmeasured(self._objective.metric, dict.fromkeys(chain(*done)))
+        objective = f"sweep.objective={{metric: …, goal: {self._objective.goal}}}"
+        word = shlex.quote(f"sweep.resume={self._directory}")
+        again = f"python -m runner -m {word} '{objective}'"
+        raise SweepFailed(f"{found}\nWhat is done is kept. Go on by another metric: {again}")
 
     def _number(self, words: Words) -> int:
         """That of an earlier try, or the next one."""
