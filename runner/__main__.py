@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +20,7 @@ from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
-from runner.config.compose import CONFIG_NAME, config_folder
+from runner.config.compose import CONFIG_NAME, Composer, config_folder
 from runner.config.errors import ConfigError, SweepFailed, problem
 from runner.terminal import Terminal, print_error, print_problems
 
@@ -92,12 +93,15 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     if arguments.config_path:
         hint = "Add your own folder with --config-dir; the project's configs stay."
         raise problem("--config-path", "nothing", f"'{arguments.config_path}'", hint)
-    if arguments.report:
+    if arguments.report is not None:
+        _refuse_beside("--report", arguments, arguments.overrides)
         page = report.write(report.gather(Path(arguments.report)), Path(arguments.report))
         Terminal().line(str(page), whole=True)
         return DONE
-    if arguments.summary:
-        _summarize(Path(arguments.summary))
+    if arguments.summary is not None:
+        others = [word for word in arguments.overrides if not word.startswith("sweep.objective")]
+        _refuse_beside("--summary", arguments, others)
+        _summarize(Path(arguments.summary), arguments.overrides)
         return DONE
     name = arguments.config_name or CONFIG_NAME
     where = {"config_dir": arguments.config_dir, "config_name": name}
@@ -108,7 +112,7 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         _run_hydra(arguments, parser, _never, str(config_folder()), name)
         return DONE
     if arguments.resume is not None:
-        _refuse_beside_resume(arguments)
+        _refuse_beside("--resume", arguments)
         if not _is_sweep(arguments.resume) or arguments.overrides:
             result = launch.launch(arguments.overrides, resume=arguments.resume)
             return DONE if result.holds else UNEXPECTED
@@ -128,23 +132,41 @@ def _is_sweep(directory: str) -> bool:
     return (Path(directory).expanduser() / MANIFEST).is_file()
 
 
-def _summarize(directory: Path) -> None:
+def _summarize(directory: Path, overrides: Sequence[str]) -> None:
+    """Summarise what is in a directory, by the objective that overrides name, if there are any."""
+    from runner.launch import valid
     from runner.sweep import summary
+    from runner.tasks import Objective
+    from runner.tracking.directory import STATUS
 
-    found = summary.summarize(directory)
-    summary.show(found, Terminal())
+    if (directory / STATUS).is_file() and not _is_sweep(str(directory)):
+        hint = f"--report {directory} writes about that one; or name a directory with several."
+        found = f"'{directory}', which is a single run's"
+        raise problem("--summary", "a sweep's directory", found, hint)
+    asked = None
+    if overrides:
+        with Composer() as composer:
+            asked = valid(composer.compose(overrides))[0].sweep.objective
+    objective = None if asked is None else Objective(asked.metric, asked.goal)
+    found = summary.summarize(directory, objective)
+    terminal = Terminal()
+    summary.show(found, terminal)
     summary.write(found, directory)
+    terminal.line()
+    terminal.line(str(directory / summary.MARKDOWN), whole=True)
 
 
-def _refuse_beside_resume(arguments: Namespace) -> None:
-    """What is resumed has its own configs, and says itself whether it is a sweep."""
+def _refuse_beside(flag: str, arguments: Namespace, overrides: Sequence[str] = ()) -> None:
+    """What is in a directory has its own configs, and says itself whether it is a sweep."""
     flags = {
         "--multirun": arguments.multirun,
         "--config-dir": arguments.config_dir,
         "--config-name": arguments.config_name,
     }
-    if found := [flag for flag, given in flags.items() if given]:
-        raise problem("--resume", "nothing but a run's directory", ", ".join(found))
+    if found := [*(name for name, given in flags.items() if given), *overrides]:
+        takes = "Of overrides, only sweep.objective={metric: loss, goal: min} has a use here."
+        hint = takes if flag == "--summary" else ""
+        raise problem(flag, "nothing but a directory", ", ".join(found), hint)
 
 
 def _print_notes(error: BaseException, *otherwise: str) -> None:

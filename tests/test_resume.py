@@ -303,7 +303,7 @@ def test_the_command_line_refuses_what_does_not_go_with_it(
     ):
         done = cli("--resume", str(planned), *words)
         assert done.rc == 2
-        assert f"--resume: expected nothing but a run's directory, got {got}." in done.stderr
+        assert f"--resume: expected nothing but a directory, got {got}." in done.stderr
     done = cli("--resume", str(planned))
     assert done.rc == 0
     assert f"results      {planned.relative_to(Path.cwd())}" in done.stdout

@@ -862,7 +862,34 @@ def test_command_line(cli: Callable[..., Finished], workplace: Path, readable: b
     done = cli("--summary", "sweep")
     assert (done.rc, done.stderr) == (0, "")
     assert "0.02  3     1 ± 0.87      2 ± 0  best" in done.stdout
+    assert done.stdout.endswith("\nsweep/summary.md\n")
     assert all((workplace / "sweep" / f"summary.{end}").exists() for end in ("csv", "md", "png"))
+
+
+def test_command_line_takes_another_objective_and_nothing_else(
+    cli: Callable[..., Finished], workplace: Path
+) -> None:
+    grid(workplace / "sweep", LR, {0.01: [1, 2, 3], 0.02: [0.5, 0.5, 2]})
+    done = cli("--summary", "sweep", "sweep.objective={metric: kernel_error, goal: max}")
+    assert (done.rc, done.stderr) == (0, "")
+    assert "Best (largest kernel_error): " in done.stdout
+    for words, message in {
+        ("--summary", "sweep", "sweep.objective={metric: kernel_error}"): (
+            "sweep.objective.goal: expected one of min, max, got nothing."
+        ),
+        ("--summary", "sweep", "-m", "seed=3"): (
+            "--summary: expected nothing but a directory, got --multirun, seed=3. "
+        ),
+        ("--summary", "sweep/0"): (
+            "--summary: expected a sweep's directory, got 'sweep/0', which is a single run's. "
+        ),
+        ("--report", "sweep", "sweep.objective={metric: kernel_error, goal: max}"): (
+            "--report: expected nothing but a directory, got sweep.objective="
+        ),
+    }.items():
+        done = cli(*words)
+        assert (done.rc, done.stdout) == (2, "")
+        assert message in done.stderr
 
 
 def test_torch_is_never_imported_and_matplotlib_for_the_picture_alone(tmp_path: Path) -> None:
