@@ -20,7 +20,7 @@ from runner.job import GIB, Job
 from runner.plan import Plan
 
 MOST = 128
-"""Jobs in a group: each holds three open files, and systems allow as few as 1024."""
+"""Jobs in a group: each holds up to four open files, and systems allow as few as 1024."""
 
 FEW = 8
 """Jobs in a group, at least: a step for several takes as long as one for five by themselves."""
@@ -36,26 +36,31 @@ class Kin:
     Attributes:
         key: equal for such jobs: a hash of what they share.
         most: how many of them may be done at once.
+        on_gpu: whether they are done together on a GPU only, and ``auto`` may find one.
     """
 
     key: str
     most: int
+    on_gpu: bool = False
 
 
 def kin(job: Job, plan: Plan) -> Kin | None:
     """What a job shares with those that it can be done together with; None: it is done alone."""
     if not (job.sweep.vectorize and job.task.per_run):
         return None
-    if job.task.apart(plan, job.stack, job.ops, job.device):
+    # What `auto` finds, torch alone can tell, and here it isn't imported yet.
+    auto = job.device == "auto"
+    on_gpu = bool(job.task.apart(plan, job.stack, job.ops, "cpu" if auto else job.device))
+    if on_gpu and (not auto or job.task.apart(plan, job.stack, job.ops, "cuda")):
         return None
     overhead = job.task.overhead(plan, job.stack, job.ops)
     each = plan.needed(job.data.count(), job.task.memory_factor, overhead)
     fitting = int(job.memory_limit_gib * GIB) // each
-    return Kin(_key(job, plan), max(1, min(MOST, fitting)))
+    return Kin(_key(job, plan), max(1, min(MOST, fitting)), on_gpu)
 
 
 def groups(jobs: Sequence[Kin | None]) -> list[list[int]]:
-    """Which jobs to do together.
+    """Which jobs to do together; torch is imported where it matters whether there is a GPU.
 
     Args:
         jobs: of each what `kin` says.
@@ -65,14 +70,22 @@ def groups(jobs: Sequence[Kin | None]) -> list[list[int]]:
         list is run by itself.
     """
     found: dict[Kin | int, list[int]] = {}
+    gpu = any(one is not None and one.on_gpu for one in jobs) and _gpu()
     for i, one in enumerate(jobs):
-        found.setdefault(i if one is None else one, []).append(i)
+        key = i if one is None or (one.on_gpu and not gpu) else one
+        found.setdefault(key, []).append(i)
     split = (
         part
         for one, alike in found.items()
         for part in _parts(one.most if isinstance(one, Kin) else 1, alike)
     )
     return sorted(split, key=lambda part: part[0])
+
+
+def _gpu() -> bool:
+    import torch
+
+    return torch.cuda.device_count() > 0
 
 
 def _parts(most: int, alike: Sequence[int]) -> Iterator[list[int]]:

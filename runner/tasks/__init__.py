@@ -230,7 +230,8 @@ class Task(Kind, ABC):
             plan: the stack on the data's shape.
             stack: the layers.
             ops: which operators compute.
-            device: as the config names it; ``auto`` is not resolved yet.
+            device: as the config names it; where that is ``auto``, ``cpu`` is asked about, and
+                ``cuda`` where that has reasons.
         """
         return ["this task does one run at a time"]
 

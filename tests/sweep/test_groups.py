@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+import torch
 
 from runner.config.compose import Composer
 from runner.config.plain import plain
@@ -78,6 +79,18 @@ def test_layers_that_are_called_like_weights_must_be_the_same(name: str, task: s
 
 def test_what_is_written_the_same_may_be_something_else() -> None:
     assert grouped("task.steps=${seed} seed=3", "task.steps=${seed} seed=4") == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "together"),
+    [("auto", 0, False), ("auto", 1, True), ("cpu", 1, False), ("cuda", 0, True)],
+)
+def test_large_models_are_done_together_on_a_gpu(
+    device: str, gpus: int, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    words = ("task=classify", "task.batch_size=256", f"device={device}")  # 10.9 MiB a step
+    assert grouped("seed=0", "seed=1", base=words) == ([[0, 1]] if together else [[0], [1]])
 
 
 def test_groups_are_in_the_order_of_the_jobs() -> None:
