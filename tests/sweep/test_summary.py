@@ -105,6 +105,11 @@ class TestWhatVaried:
         assert len(found.settings) == 3
         assert "Over 3 seeds: kernel_error 3 ± 2.6, loss 2 ± 0" in screen(found)  # √7 = 2.6458
 
+    def test_one_seed_that_is_left(self, tmp_path: Path) -> None:
+        job(tmp_path, 0, {"seed": 0}, {"loss": 1.5})
+        job(tmp_path, 1, {"seed": 1}, state="FAILED", reason="told to")
+        assert "Over 1 seed: loss 1.5" in screen(summarize(tmp_path))
+
     def test_nothing(self, tmp_path: Path) -> None:
         job(tmp_path, 0, {}, {"loss": 1.5})
         found = summarize(tmp_path)
@@ -722,7 +727,12 @@ class TestPicture:
             (list(range(1, 101)), False),
             ([0, 0.01, 0.1, 1], False),
             ([-1, 1, 10, 100], False),
-            ([0.1, 10], False),
+            ([0.1, 10], True),
+            ([0.1, 1], False),
+            ([0.01, 0.02, 1e20], True),
+            ([0.0001, 0.05, 0.1, 0.12, 0.15, 0.2], True),
+            ([0.0, 1e20], False),
+            ([3], False),
         ],
     )
     def test_log_spaced(self, values: list[float], log: bool) -> None:
@@ -836,17 +846,23 @@ class TestPicture:
 
 def test_two_thousand_jobs(tmp_path: Path) -> None:
     more = {f"stack.layers.layer{i}.channels": i for i in range(60)}
-    for i in range(2000):
-        values = {LR: i % 20 / 100, "seed": i // 20}
-        metrics = {"loss": i / 7, "kernel_error": i / 3}
-        job(tmp_path, i, values, metrics, parameters={**values, **more})
-    begun = time.process_time()
-    found = summarize(tmp_path)
-    screen(found)
-    markdown(found, picture=False)
-    assert time.process_time() - begun < 2
-    assert found.tally == "2000 completed"
-    assert len(found.settings) == 20
+    seconds = []
+    for count in (200, 2000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for i in range(count):
+            values = {LR: i % 20 / 100, "seed": i // 20}
+            metrics = {"loss": i / 7, "kernel_error": i / 3}
+            job(folder, i, values, metrics, parameters={**values, **more})
+        begun = time.process_time()
+        found = summarize(folder)
+        screen(found)
+        markdown(found, picture=False)
+        seconds.append(time.process_time() - begun)
+        assert found.tally == f"{count} completed"
+        assert len(found.settings) == 20
+    # Ten times as many jobs; to compare each with each takes a hundred times as long.
+    assert seconds[1] < 40 * seconds[0]
 
 
 @pytest.mark.parametrize("readable", [True, False])
