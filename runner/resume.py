@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runner.config.errors import ConfigError, Problem, describe, problem
 from runner.config.plain import flat
+from runner.config.recorded import check_recorded
 from runner.tracking.directory import STATUS, state
 from runner.tracking.files import STEPS
 
@@ -40,6 +41,7 @@ class Recorded:
         seconds: that it has taken so far; of one that was killed, up to the last step it logged.
         job: its number, if it is a job of a sweep.
         key: what tells that job's config from the others'.
+        given: whether the user gave the overrides besides.
     """
 
     directory: Path
@@ -51,16 +53,23 @@ class Recorded:
     seconds: float
     job: int | None = None
     key: str | None = None
+    given: bool = False
 
     def check(self, config: DictConfig) -> None:
         """The config that the overrides give now must be the one that the run had.
+
+        What Hydra would do besides is refused, unless the user has said it too.
 
         Args:
             config: the composed config; its ``hydra`` and ``sweep`` nodes aren't looked at.
 
         Raises:
-            ConfigError: every value that differs, by path.
+            ConfigError: every value that differs, by path, or overrides that could run code.
         """
+        if not self.given:
+            check_recorded(
+                self.overrides, self.config_dir, self.config_name, self.directory / STATUS
+            )
         path = self.directory / ".hydra" / "config.yaml"
         if not path.is_file():
             raise problem(FLAG, f"a recorded config at {path}", "no such file")
@@ -87,13 +96,13 @@ def recorded(folder: str | Path, overrides: Sequence[str]) -> Recorded:
 
     Args:
         folder: the run's directory.
-        overrides: given besides, of which there must be none.
+        overrides: given besides; none, or the very ones that are recorded.
 
     Raises:
-        ConfigError: no run's directory, a run that is completed or still running, or overrides.
+        ConfigError: no run's directory, a run that is completed or still running, or other words.
     """
     path = Path(folder).expanduser().absolute()
-    if overrides:
+    if overrides and list(overrides) != _overrides(path):
         hint = "A resumed run is told what it was told before; for anything else start a new one."
         raise problem(FLAG, "no overrides besides", " ".join(overrides), hint)
     status = _status(folder, path)
@@ -118,7 +127,16 @@ def recorded(folder: str | Path, overrides: Sequence[str]) -> Recorded:
         status["seconds"] + (_unrecorded(path) if now == "DEAD" else 0.0),
         status.get("job"),
         status.get("key"),
+        bool(overrides),
     )
+
+
+def _overrides(path: Path) -> Any:
+    """What status.json says that the run was told, if it says so."""
+    try:
+        return json.loads((path / STATUS).read_text())["overrides"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _status(folder: str | Path, path: Path) -> dict[str, Any]:

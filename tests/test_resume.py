@@ -225,6 +225,22 @@ def test_a_lock_that_leads_elsewhere_is_not_touched(planned: Path, workplace: Pa
     assert precious.read_text() == "dear"
 
 
+def test_a_record_does_not_run_code(planned: Path, workplace: Path) -> None:
+    words = load(planned / "status.json")["overrides"]
+    words.append("+hydra.callbacks.x={_target_: os.mkdir, path: PWNED}")
+    mark(planned, overrides=words)
+    message = refusal(resume=planned)
+    assert f"{planned}/status.json: expected overrides that can't run code, got '+hydra." in message
+    assert not (workplace / "PWNED").exists()
+    assert load(planned / "status.json")["state"] == "INTERRUPTED"
+    # Whoever types it means it.
+    words[-1] = "+hydra.callbacks.x={_target_: hydra.experimental.callback.Callback}"
+    mark(planned, overrides=words)
+    assert "no overrides besides" in refusal(*words[:-1], resume=planned)
+    runner.run(*words, resume=planned)
+    assert load(planned / "status.json")["state"] == "COMPLETED"
+
+
 def test_a_living_run_is_left_alone(planned: Path) -> None:
     status = load(planned / "status.json")
     home = RunDirectory(planned, {key: status[key] for key in status if key != "state"})

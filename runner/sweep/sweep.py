@@ -17,6 +17,7 @@ from runner.config.compose import CONFIG_NAME, Composer
 from runner.config.errors import ConfigError, Problem, SweepFailed, first_line, problem
 from runner.config.globs import without_globs
 from runner.config.process import refer_to
+from runner.config.recorded import check_recorded
 from runner.launch import command_line
 from runner.sweep import engines, plugins
 from runner.sweep import manifest as manifests
@@ -83,6 +84,9 @@ def sweep(
     further = any(not _key(word).startswith(HOW) for word in words)
     if resumed is not None and not further:
         earlier = _recorded(resumed)
+        folder = None if config_dir else earlier.config_dir
+        record = Path(resumed).expanduser() / manifests.MANIFEST
+        check_recorded(earlier.overrides, folder, earlier.config_name, record)
         words, config_name = _told_again(earlier.overrides, words), earlier.config_name
         config_dir = config_dir or earlier.config_dir
     terminal = Terminal()

@@ -53,7 +53,7 @@ def wide(values: Sequence[float]) -> bool:
 
 def rounded(value: float, digits: int) -> str:
     """A number to so many digits; all digits before the point, if they are nine at most."""
-    whole = isfinite(value) and (float(value).is_integer() or abs(value) >= 10**digits)
+    whole = isfinite(value) and (float(value).is_integer() or abs(value) >= 10 ** (digits - 1))
     return f"{value:,.0f}" if whole and abs(value) < 1e9 else f"{value:.{digits}g}"
 
 

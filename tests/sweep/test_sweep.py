@@ -199,6 +199,30 @@ class TestPlaces:
         assert here.noted("end") == {0: 1, 1: 1}
 
 
+def test_a_record_does_not_run_code(
+    run: Callable[..., Swept], here: Faulty, workplace: Path
+) -> None:
+    run("seed=0,1")
+    evil = "+hydra.callbacks.x={_target_: os.mkdir, path: PWNED}"
+    content = load(workplace / "out" / "sweep.json")
+    words = [*content["overrides"], evil]
+    (workplace / "out" / "sweep.json").write_text(json.dumps(content | {"overrides": words}))
+    (workplace / "out" / "1" / "status.json").unlink()
+    message = refusal(sweep, ["sweep.resume=out"])
+    assert "out/sweep.json: expected overrides that can't run code, got '+hydra.callb" in message
+    assert here.noted("begin") == {0: 1, 1: 1}
+    assert not (workplace / "PWNED").exists()
+    # A config folder of its own is refused as well.
+    told = content | {"config_dir": str(workplace / "out" / "mine")}
+    (workplace / "out" / "sweep.json").write_text(json.dumps(told))
+    assert "an absolute config folder that isn't in the" in refusal(sweep, ["sweep.resume=out"])
+    # Whoever types it means it.
+    words[-1] = "+hydra.callbacks.x={_target_: hydra.experimental.callback.Callback}"
+    (workplace / "out" / "sweep.json").write_text(json.dumps(content | {"overrides": words}))
+    sweep([*words, "sweep.resume=out"], config_dir=here.configs)
+    assert here.noted("begin") == {0: 1, 1: 2}
+
+
 class TestOneJob:
     def test_it_is_resumed_by_itself(
         self, run: Callable[..., Swept], here: Faulty, workplace: Path,

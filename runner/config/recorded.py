@@ -1,0 +1,80 @@
+"""Command lines that a file recorded, and that are given again without anybody typing them.
+
+Hydra's own config may call any Python, read YAML from anywhere and write anywhere. That is the
+right of whoever types it; a record may come with a folder that somebody else has sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from runner.config.errors import ConfigError, Problem
+
+_WORD = re.compile(r"(?:\+\+?|~)?(?P<key>[\w./$-]+)(?:=(?P<value>.*))?", re.ASCII)
+"""An override of one line that puts nothing into another package (``stack@hydra.callbacks``)."""
+
+_SETTINGS = re.compile(
+    r"hydra/(launcher|sweeper)(/\w+)*"
+    r"|hydra\.launcher\.(?!python$|setup$)\w+"
+    r"|hydra\.sweeper\.(?!custom_search_space$)[\w.]+"
+    r"|hydra\.job\.(chdir|name)",
+    re.ASCII,
+)
+"""What of Hydra's config may be set to a scalar; those left out name commands or functions."""
+
+HINT = "If you trust it, give the same overrides again beside it."
+
+
+def check_recorded(
+    overrides: Iterable[object], config_dir: str | None, config_name: str, file: Path
+) -> None:
+    """Refuse what calls Python, or leads out of the directory or the config folders.
+
+    Args:
+        overrides: as recorded.
+        config_dir: the recorded folder of the user's own configs.
+        config_name: of the recorded primary config.
+        file: the record.
+
+    Raises:
+        ConfigError: everything that is refused.
+    """
+    expected = "overrides that can't run code"
+    problems = [
+        Problem(str(file), expected, f"'{word}'", HINT)
+        for word in overrides
+        if not (isinstance(word, str) and _is_harmless(word))
+    ]
+    if ".." in config_name or config_name.startswith("/"):
+        expected = "a config in one of the config folders"
+        problems.append(Problem(str(file), expected, f"'{config_name}'", HINT))
+    if config_dir is not None and not _is_apart(Path(config_dir), file.parent):
+        expected = "an absolute config folder that isn't in the same directory"
+        problems.append(Problem(str(file), expected, f"'{config_dir}'", HINT))
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _is_harmless(word: str) -> bool:
+    found = _WORD.fullmatch(word)
+    if found is None or "_target_" in word:
+        return False
+    key, value = found["key"], found["value"] or ""
+    if "." not in key and ".." in value:
+        return False  # a group's option from outside of the config folders
+    if key.partition(".")[0].partition("/")[0] != "hydra":
+        return True
+    if key.startswith(("hydra.sweep.", "hydra.run.")):
+        return True  # where those lead is checked when they are used
+    if key == "hydra.output_subdir":
+        return re.fullmatch(r"\.?[\w-][\w.-]*", value, re.ASCII) is not None
+    if key == "hydra.job.env_copy":
+        return "$" not in value
+    # No mapping, no list, and no interpolation that becomes one.
+    return _SETTINGS.fullmatch(key) is not None and not set(value) & set("{[$")
+
+
+def _is_apart(folder: Path, directory: Path) -> bool:
+    return folder.is_absolute() and not folder.resolve().is_relative_to(directory.resolve())
