@@ -141,8 +141,8 @@ def _summarize(directory: Path, overrides: Sequence[str]) -> None:
 
     if (directory / STATUS).is_file() and not _is_sweep(str(directory)):
         hint = f"--report {directory} writes about that one; or name a directory with several."
-        found = f"'{directory}', which is a single run's"
-        raise problem("--summary", "a sweep's directory", found, hint)
+        got = f"'{directory}', which is a single run's"
+        raise problem("--summary", "a sweep's directory", got, hint)
     asked = None
     if overrides:
         with Composer() as composer:
