@@ -159,7 +159,9 @@ class Execution:
         write_json(self.directory / "plan.json", plan.to_dict(), sync=False)
         self._tracker = tracker = _trackers(job, self.directory)
         if self._earlier is not None:
-            tracker.rewind(job.task.reached(self.directory))
+            step = job.task.reached(self.directory)
+            tracker.rewind(step)
+            logger.info("resumed: %s", f"goes on after step {step}" if step else "starts anew")
         run.tracker, run.directory = tracker, self.directory
         run.progress, run.say = self._terminal.progress, self._terminal.line
         self._terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)

@@ -87,6 +87,7 @@ def test_killed_and_resumed_is_as_never_killed(tmp_path: Path) -> None:
     status = load(directory / "status.json")
     assert (status["state"], status["resumed"]) == ("COMPLETED", 3)
     assert status["command"] == " ".join(["python -m runner", *CLASSIFY])
+    assert (directory / "run.log").read_text().count("resumed: goes on after step ") == 3
 
     undisturbed.communicate(timeout=100)
     assert undisturbed.returncode == 0
@@ -148,6 +149,7 @@ def test_a_task_without_checkpoints_runs_again_in_its_directory(planned: Path) -
     status = load(planned / "status.json")
     assert (status["state"], status["resumed"]) == ("COMPLETED", 1)
     assert status["overrides"] == ["task=plan", "stack=pool", "seed=5"]
+    assert (planned / "run.log").read_text().count("resumed: starts anew\n") == 1
 
 
 def test_time_adds_up_over_the_parts(planned: Path) -> None:
