@@ -379,8 +379,8 @@ def test_why_runs_are_left_apart() -> None:
     assert "bfloat16" in job.task.apart(job.plan(), job.stack, job.ops, "cpu")[0]
     job = composed("task=learn_kernel")
     assert job.task.apart(job.plan(), job.stack, job.ops, "cpu") == []
-    # The plan of a batch of 32 takes 1.5 MiB.
-    digits = [composed("task=classify", f"task.batch_size={size}") for size in (32, 256)]
+    # The plan of a batch of 16 takes 0.8 MiB.
+    digits = [composed("task=classify", f"task.batch_size={size}") for size in (16, 256)]
     small, large = (job.task.apart(job.plan(), job.stack, job.ops, "cpu") for job in digits)
     assert small == []
     assert large[0].startswith("a step holds 10.9 MiB")
