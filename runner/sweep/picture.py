@@ -35,6 +35,9 @@ PANES = 6
 SPREAD = 4
 """Jobs from which on there is a distribution; fewer are a dot each."""
 
+FAR = 1000
+"""The largest of positive values over the smallest, beyond which a linear axis hides the small ones."""
+
 EQUAL = 1e-6
 """Metrics that differ by less of their size differ by rounding alone: nothing is to be seen."""
 
@@ -116,16 +119,14 @@ def draw(summary: Summary) -> Image | None:
 def log_spaced(values: Sequence[float]) -> bool:
     """Whether ascending numbers are better seen on a logarithmic axis than on a linear one.
 
-    All must be positive, and either span more than a factor of `scales.WIDE`, unless they are
-    evenly spaced, or span one of four with a median that lies nearer to the middle that way.
+    All must be positive, and either span more than a factor of `FAR` without being evenly spaced,
+    or one of four with a median that lies nearer to the middle that way.
     """
-    from runner.tracking import scales
-
     if values[0] <= 0 or values[-1] < 4 * values[0] * (1 - 1e-9):
         return False
     low, median, high = values[0], values[len(values) // 2], values[-1]
     gaps = [after - before for before, after in pairwise(values)]
-    if scales.wide(values) and (len(gaps) == 1 or max(gaps) > 1.5 * min(gaps)):
+    if high > FAR * low and (len(gaps) == 1 or max(gaps) > 1.5 * min(gaps)):
         return True
     linear = abs((median - low) / (high - low) - 0.5)
     return abs(log(median / low) / log(high / low) - 0.5) < linear - 1e-9

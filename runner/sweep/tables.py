@@ -130,7 +130,7 @@ def overall(summary: Summary, metrics: int) -> str:
 def best_line(summary: Summary) -> str:
     """What is best, in a line; nothing if nothing is."""
     best, objective = summary.best, summary.objective
-    if best is None or objective is None:
+    if best is None or objective is None or summary.same:
         return ""
     found = best.over(objective.metric)
     assert found is not None

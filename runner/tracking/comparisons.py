@@ -213,7 +213,7 @@ def distribution(values: Sequence[float], metric: str, over: str) -> Image.Image
             if logarithmic:
                 edges = np.exp(edges)
                 edges[[0, -1]] = min(values), max(values)  # whatever was rounded
-            axes.hist(values, bins=edges, color=BLUE, edgecolor="white")
+            axes.hist(values, bins=edges.tolist(), color=BLUE, edgecolor="white")
             axes.set_ylabel("runs")
         axes.axvline(mean, color="black", linewidth=1.4, label=f"mean {rounded(mean, 4)}")
         axes.axvspan(

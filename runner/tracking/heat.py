@@ -70,7 +70,7 @@ def heat_map(
             value, cross = values[row, column], "×" * ((row, column) in failed)
             text, colour = cross, DARK
             if np.isfinite(value):
-                number = rounded(value, digits)
+                number = rounded(float(value), digits)
                 text = f"{number if len(number) <= LETTERS else f'{value:.3g}'} {cross}".strip()
                 colour = PALE if (float(norm(value)) > 0.5) != small_is_good else DARK
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)

@@ -88,7 +88,7 @@ def numbers(axes: Axes) -> None:
         axes.locator_params(axis="x", nbins=count)
         low, high = sorted(axes.get_xlim())
         ticks = [float(tick) for tick in axes.get_xticks() if low <= tick <= high]
-        texts = [f"{tick:.8g}" for tick in ticks]
+        texts = [f"{tick:.10g}" for tick in ticks]
         if len(_readable(_pixels(axes, ticks), texts, LARGE)) == len(texts):
             return
 
@@ -103,11 +103,11 @@ def few_decades(axes: Axes) -> None:
 
 
 def plain(axis: Axis) -> None:
-    """The numbers at the ticks of a linear axis in full, to eight digits."""
+    """The numbers at the ticks of a linear axis in full, to ten digits."""
 
     def text(value: float, _: object) -> str:
         low, high = axis.get_view_interval()
-        return "0" if abs(value) < 1e-9 * abs(high - low) else f"{value:.8g}"
+        return "0" if abs(value) < 1e-9 * abs(high - low) else f"{value:.10g}"
 
     if axis.get_scale() == "linear":
         axis.set_major_formatter(text)

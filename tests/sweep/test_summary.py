@@ -714,6 +714,7 @@ class TestTerminal:
             "",
             "All 20 seeds give the same.",
         ]
+        assert len(lines) == 7  # none of them is best
 
 
 class TestPicture:
@@ -727,8 +728,10 @@ class TestPicture:
             (list(range(1, 101)), False),
             ([0, 0.01, 0.1, 1], False),
             ([-1, 1, 10, 100], False),
-            ([0.1, 10], True),
-            ([0.1, 1], False),
+            ([0.1, 10], False),
+            ([0.1, 1000], True),
+            ([0.02, 0.2, 0.4, 0.6, 0.8, 1.0], False),
+            (list(range(1, 2001)), False),
             ([0.01, 0.02, 1e20], True),
             ([0.0001, 0.05, 0.1, 0.12, 0.15, 0.2], True),
             ([0.0, 1e20], False),
