@@ -103,7 +103,10 @@ def test_a_worker_that_dies_while_it_waits_is_replaced(monkeypatch: pytest.Monke
     assert pool.wait() == ["one"]
     (worker,) = pool._idle  # type: ignore[attr-defined]  # joblib's
     os.kill(worker._pid.result(), signal.SIGKILL)
-    time.sleep(0.5)  # joblib notices
+    deadline = time.monotonic() + 20
+    while worker._pool._flags.broken is None:  # until joblib notices
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     pool.submit(["two"])  # type: ignore[list-item]
     assert pool.wait() == ["two"]
     pool.close()
@@ -200,7 +203,7 @@ def test_when_the_launcher_is_killed_no_worker_of_ray_is_left(name: str, faulty:
         pytest.param("ray", signal.SIGTERM, marks=[installed("ray"), pytest.mark.slow]),
     ],
 )
-def test_who_stops_the_launcher_stops_its_jobs(
+def test_who_stops_the_launcher_stops_its_jobs_which_can_be_taken_up_again(
     name: str, sent: signal.Signals, faulty: Faulty
 ) -> None:
     process, tag = start(faulty, name)
@@ -213,6 +216,13 @@ def test_who_stops_the_launcher_stops_its_jobs(
     assert ("1 killed" if name == "ray" else "1 interrupted") in out
     assert "1 not started" in out
     assert gone(lambda: processes(tag)) < 5
+
+    again = faulty.start("-m", f"sweep.resume={FOLDER}")
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, out + err
+    assert states() == {"0": "COMPLETED", "1": "COMPLETED"}
+    assert faulty.noted("begin") == {0: 2, 1: 1}
+    assert faulty.noted("end") == {0: 1, 1: 1}
 
 
 # Workers share the cores.
