@@ -45,6 +45,7 @@ class Watch:
         self._files = {job.directory: root / job.directory / STATUS for job in jobs}
         self._running: dict[str, Planned] = {}
         self._ended: set[str] = set()
+        self._unread: BrokenPipeError | None = None
         self._seen = dict(self._written())
         self._stop, self._thread = Event(), Thread(target=self._follow, daemon=True)
 
@@ -52,16 +53,21 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         self._look()
         for folder, job in self._running.items():  # killed: nothing runs any more
             self._told.end(job, self._root / folder)
+        if self._unread is not None and kind is None:
+            raise self._unread
 
     def _follow(self) -> None:
-        while not self._stop.wait(EVERY):
-            self._look()
+        try:
+            while not self._stop.wait(EVERY):
+                self._look()
+        except BrokenPipeError as error:  # the jobs go on; who called it is told at the end
+            self._unread = error
 
     def _look(self) -> None:
         for folder, written in list(self._written()):

@@ -80,6 +80,20 @@ class Shown:
         return self._file.getvalue().splitlines()
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files that are opened from now on, by whatever way of `pathlib`."""
+    found: list[str] = []
+    whole = io.open
+
+    def noted(file: Any, *others: Any, **named: Any) -> Any:
+        found.append(str(file))
+        return whole(file, *others, **named)
+
+    monkeypatch.setattr(io, "open", noted)
+    return found
+
+
 class TestLines:
     def test_few_jobs_have_their_metrics(self, tmp_path: Path) -> None:
         jobs = planned(3)
@@ -187,19 +201,22 @@ class TestLines:
         shown.run(Planned(0, "k", ("task=plan", "a.lr=0.3"), "0"))
         assert shown.lines[0].split() == ["#0", "lr=0.3", "done", "0.25", "s"]
 
-    def test_a_job_costs_little(self, tmp_path: Path) -> None:
+    def test_a_job_costs_a_look_at_its_files(
+        self, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However many there are, two files of the one that ends are read, and nothing is drawn."""
         jobs = planned(1000)
         shown = Shown(tmp_path, jobs, terminal=False)
-        folders = [
-            record(tmp_path, job, parameters={f"p{i}": i for i in range(60)}) for job in jobs
-        ]
-        took = []
-        for job, folder in zip(jobs, folders, strict=True):
-            begun = time.perf_counter()
+        folders = [record(tmp_path, job) for job in jobs[:19]]  # the 50th would be a line
+        monkeypatch.setattr(Bar, "_cells", None)
+        opened.clear()
+        for job, folder in zip(jobs, folders, strict=False):
             shown.progress.begin(job)
             shown.progress.end(job, folder)
-            took.append(time.perf_counter() - begun)
-        assert sorted(took)[500] < 0.001  # 0.1 ms on a machine that does nothing else
+        assert sorted(opened) == sorted(
+            str(folder / name) for folder in folders for name in ("status.json", "metrics.json")
+        )
+        assert shown.lines == []
 
 
 def text(line: list[tuple[str, str]]) -> str:
@@ -360,6 +377,24 @@ class TestWatch:
             record(tmp_path, jobs[0])
         assert heard.told == [("begin", 0), ("end", 0)]
 
+    def test_that_nobody_reads_any_more_is_told_at_the_end(self, tmp_path: Path) -> None:
+        class Unread(Heard):
+            def end(self, job: Planned, folder: Path) -> None:
+                super().end(job, folder)
+                if job.number == 0:
+                    raise BrokenPipeError
+
+        jobs, heard = planned(2), Unread()
+        with pytest.raises(BrokenPipeError), Watch(heard, tmp_path, jobs):
+            record(tmp_path, jobs[0])
+            wait(lambda: len(heard.told) == 2)
+            record(tmp_path, jobs[1])
+        assert ("end", 1) in heard.told
+        with pytest.raises(KeyboardInterrupt), Watch(heard, tmp_path, jobs):
+            record(tmp_path, jobs[0])
+            wait(lambda: len(heard.told) == 6)
+            raise KeyboardInterrupt
+
     def test_damaged_files_end_nothing(self, tmp_path: Path) -> None:
         jobs, heard = planned(2), Heard()
         with Watch(heard, tmp_path, jobs):
@@ -369,15 +404,22 @@ class TestWatch:
             record(tmp_path, jobs[1])
         assert heard.told == [("begin", 1), ("end", 1)]
 
-    def test_a_look_at_two_thousand_directories_costs_little(self, tmp_path: Path) -> None:
+    def test_a_look_at_two_thousand_directories_reads_no_file(
+        self, tmp_path: Path, opened: list[str]
+    ) -> None:
+        """Only when a state was written anew is it read."""
         jobs = planned(2000)
         watch = Watch(Heard(), tmp_path, jobs)
         for job in jobs[:1000]:
             record(tmp_path, job, "RUNNING")
         watch._look()
-        begun = time.perf_counter()
+        opened.clear()
         watch._look()
-        assert time.perf_counter() - begun < 0.1  # 10 ms on a machine that does nothing else
+        assert opened == []
+        record(tmp_path, jobs[7])
+        opened.clear()
+        watch._look()
+        assert opened == [str(tmp_path / "7" / "status.json")]
 
 
 def in_a_terminal(*words: str, workplace: Path) -> str:
