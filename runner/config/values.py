@@ -48,7 +48,7 @@ def ends(values: RangeSweep, key: str, written: str) -> list[int | float]:
     """The first and the last number of a range, without a list of them all; none if it is empty.
 
     Raises:
-        ConfigError: its step is 0.
+        ConfigError: its step is 0, or it isn't finite.
     """
     if values.step == 0:
         raise problem(key, "a step other than 0", f"'{written}'")
@@ -57,5 +57,7 @@ def ends(values: RangeSweep, key: str, written: str) -> list[int | float]:
         return list(dict.fromkeys((numbers[0], numbers[-1]))) if numbers else []
     # Hydra counts in decimal numbers, too.
     start, stop, step = (Decimal(one or 0) for one in (values.start, values.stop, values.step))
+    if not all(one.is_finite() for one in (start, stop, step)):
+        raise problem(key, "a range of finite numbers", f"'{written}'")
     count = max(0, ceil((stop - start) / step))
     return list(dict.fromkeys(float(start + i * step) for i in (0, count - 1) if count))

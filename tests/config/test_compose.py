@@ -371,6 +371,7 @@ def test_what_stands_for_all_values_of_a_search(word: str, ends: list[str]) -> N
         ("seed=range(0,3,0)", "seed: expected a step other than 0"),
         ("seed=range(3,3)", "seed: expected at least one value"),
         ("seed=range(0.5,0.5)", "seed: expected at least one value"),
+        ("seed=range(0,inf)", "seed: expected a range of finite numbers"),
     ],
 )
 def test_a_range_without_values_is_no_search(word: str, says: str) -> None:
