@@ -268,7 +268,7 @@ def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
     Raises:
         ConfigError: they aren't: it is another sweep's, or the YAML has changed since.
     """
-    same = _what(earlier.overrides) == _what(now.overrides)
+    same = of_jobs(earlier.overrides) == of_jobs(now.overrides)
     if not (earlier.jobs and now.jobs) and same:
         return
     wanted = {job.key for job in now.jobs}
@@ -277,8 +277,8 @@ def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
         return
     why = "It was told something else."
     if others:
-        asked = {_what(job.overrides) for job in now.jobs}
-        changed = [job for job in others if _what(job.overrides) in asked]
+        asked = {of_jobs(job.overrides) for job in now.jobs}
+        changed = [job for job in others if of_jobs(job.overrides) in asked]
         first = (changed or others)[0]
         what = f"(#{first.number}: {' '.join(first.overrides) or 'the default config'})"
         why = f"{len(others)} of its {len(earlier.jobs)} jobs aren't asked for now {what}. "
@@ -289,7 +289,7 @@ def check_same(path: Path, earlier: Manifest, now: Manifest) -> None:
     raise problem(DIR, "this sweep's directory", found, f"{why} Choose a new directory.")
 
 
-def _what(overrides: Sequence[str]) -> tuple[str, ...]:
+def of_jobs(overrides: Sequence[str]) -> tuple[str, ...]:
     """What overrides say of jobs, without what says how a sweep is run."""
     words = (word for word in overrides if not is_hydra(word))
     return tuple(sorted(word for word in words if not word.lstrip("+").startswith("sweep.")))

@@ -193,7 +193,7 @@ def test_a_metric_that_was_mistyped_ends_the_search_at_the_first_trial(faulty: F
     _, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     assert set(faulty.noted("begin").values()) == {1}
-    assert len(seeds()) == 4
+    assert sorted(seeds()) == [0, 1, 2, 3]  # the first is known, whatever it was to be ranked by
 
 
 def test_a_search_may_have_more_values_than_a_grid_has_jobs(faulty: Faulty) -> None:

@@ -31,7 +31,7 @@ from runner.config.values import ends
 from runner.job import Job
 from runner.sweep.engines.launcher import PACKAGE, EngineLauncher, checked
 from runner.sweep.findings import unmeasured
-from runner.sweep.manifest import is_hydra
+from runner.sweep.manifest import of_jobs
 from runner.sweep.records import Record, collect
 from runner.tasks import Objective
 
@@ -178,7 +178,7 @@ class Trials:
         self._next = 0
         for record in collect(directory, {}):
             self._next = max(self._next, (record.number or 0) + 1)
-            words = tuple(word for word in record.overrides if not is_hydra(word))
+            words = of_jobs(record.overrides)
             value = objective.of(record.metrics) if record.counts else None
             if value is None:
                 self._begun[words] = record
@@ -187,16 +187,16 @@ class Trials:
 
     def run(self, launcher: Launcher, batch: Sequence[Words]) -> list[float]:
         """What the jobs of a batch measure; those that are known aren't run again."""
-        new = [words for words in dict.fromkeys(batch) if words not in self.values]
-        numbered = [(self._number(words), words) for words in new]
+        told = {of_jobs(words): words for words in batch}
+        numbered = [(self._number(words), words) for words in told if words not in self.values]
         # Hydra numbers the jobs that are launched together from the first one on.
         for _, together in groupby(enumerate(numbered), lambda place: place[1][0] - place[0]):
             jobs = [job for _, job in together]
-            overrides = [[*words, *self._where(words)] for _, words in jobs]
+            overrides = [[*told[words], *self._where(words)] for _, words in jobs]
             done = launcher.launch(overrides, jobs[0][0])
             for (_, words), one in zip(jobs, done, strict=True):
                 self.values[words] = _value(one)
-        return [self.values[words] for words in batch]
+        return [self.values[of_jobs(words)] for words in batch]
 
     def check_measured(self) -> None:
         """Stop a search that has nothing to go by.
