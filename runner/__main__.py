@@ -107,6 +107,9 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     where = {"config_dir": arguments.config_dir, "config_name": name}
     shows = (arguments.help, arguments.hydra_help, arguments.info, arguments.shell_completion)
     if arguments.cfg:
+        if arguments.multirun:
+            arguments.overrides = _first_job(arguments.overrides, **where)
+            arguments.multirun = False  # Hydra shows one config
         launch.check(arguments.overrides, **where)
     if arguments.cfg or any(shows):
         _run_hydra(arguments, parser, _never, str(config_folder()), name)
@@ -124,6 +127,12 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         return DONE if swept.holds else UNEXPECTED
     result = launch.launch(arguments.overrides, **where)
     return DONE if result.holds else UNEXPECTED
+
+
+def _first_job(overrides: Sequence[str], config_dir: str | None, config_name: str) -> list[str]:
+    """What the first job of a sweep is told."""
+    with Composer(config_dir, config_name) as composer:
+        return composer.jobs_of_sweep(overrides, grid=False)[0]
 
 
 def _is_sweep(directory: str) -> bool:

@@ -338,6 +338,16 @@ def test_output_that_nobody_reads_is_no_error(workplace: Path) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_of_a_sweep_the_first_jobs_config_is_shown(cli: Callable[..., Finished]) -> None:
+    done = cli("-m", "--cfg", "job", "stack=pair,lenet", "seed=range(3,9)")
+    assert done.rc == 0, done.stderr
+    config = yaml.safe_load(done.stdout)
+    assert (config["seed"], list(config["stack"]["layers"])) == (3, ["conv1", "conv2"])
+    done = cli("-m", "--cfg", "job", "seed=x,4")
+    assert done.rc == 2
+    assert "seed: expected an integer, got 'x'" in done.stderr
+
+
 def test_flags_may_stand_anywhere(cli: Callable[..., Finished], workplace: Path) -> None:
     done = cli("task=plan", "--cfg", "job", "stack=pair")
     assert done.rc == 0
