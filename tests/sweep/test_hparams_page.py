@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from shell import COMMAND, Finished
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from runner.sweep.sweep import sweep
 
 STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
 
@@ -44,12 +47,19 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["true", "false"], ids=["data server", "Python reader"])
 def ask(directory: Path, request: pytest.FixtureRequest) -> Iterator[Ask]:
     """Ask the plugin; TensorBoard reads files with one of two programs."""
+    with served(directory, jobs=12, fast=request.param) as ask:
+        yield ask
+
+
+@contextmanager
+def served(directory: Path, *, jobs: int, fast: str = "true") -> Iterator[Ask]:
+    """A server that has read so many jobs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(directory)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--load_fast", request.param]
-    log = directory.parent / f"tensorboard-{request.param}.log"
+    command += ["--host", "127.0.0.1", "--port", str(port), "--load_fast", fast]
+    log = directory.parent / f"tensorboard-{fast}.log"
     with log.open("w") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ)
 
@@ -64,7 +74,7 @@ def ask(directory: Path, request: pytest.FixtureRequest) -> Iterator[Ask]:
         deadline = time.monotonic() + 60
         while True:
             try:
-                if len(groups(ask)) == 12:
+                if len(groups(ask)) == jobs:
                     break
             except (urllib.error.URLError, ConnectionError):
                 pass
@@ -170,3 +180,21 @@ def test_jobs_are_filtered(ask: Ask) -> None:
         "sliceSize": 100,
     }
     assert len(ask("session_groups", wanted)["sessionGroups"]) == 4
+
+
+def test_a_sweep_that_was_extended_is_sorted_by_what_it_was_extended_by(workplace: Path) -> None:
+    """The first jobs' rows were written when they all had one value."""
+    words = ["task=edge", "hydra.sweep.dir=out"]
+    sweep([*words, "seed=10"])
+    sweep([*words, "seed=10,9,100"])
+    with served(workplace / "out", jobs=3) as ask:
+        (info,) = (one for one in ask("experiment", {})["hparamInfos"] if one["name"] == "seed")
+        assert info["type"] == "DATA_TYPE_FLOAT64"
+        wanted = {
+            "colParams": [{"hparam": "seed", "order": "ORDER_ASC"}],
+            "allowedStatuses": STATUSES,
+            "startIndex": 0,
+            "sliceSize": 100,
+        }
+        found = ask("session_groups", wanted)["sessionGroups"]
+    assert [one["hparams"]["seed"] for one in found] == [9, 10, 100]  # as text: 10, 100, 9
