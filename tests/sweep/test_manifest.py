@@ -219,8 +219,11 @@ class TestSame:
         assert (
             f"expected this sweep's directory, got '{tmp_path}', of another one: python" in message
         )
-        assert "2 of its 3 jobs aren't asked for now (#0: seed=0). Values may be added or" in message
-        assert message.endswith("not left out. Choose a new directory.")
+        # Seed 0 is asked for, and is another job than it was.
+        assert message.endswith("1 of its 3 jobs has changed (#0: seed=0). Choose a new directory.")
+        fewer = Planned(0, "b", ("seed=1",), "1")
+        message = refusal(check_same, tmp_path, earlier, manifest(fewer))
+        assert "2 of its 3 jobs aren't asked for now (#0: seed=0)." in message
 
     def test_where_jobs_are_chosen_as_it_goes_the_words_count(self, tmp_path: Path) -> None:
         words = ("seed=1,2", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=5")
