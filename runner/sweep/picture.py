@@ -36,7 +36,7 @@ SPREAD = 4
 """Jobs from which on there is a distribution; fewer are a dot each."""
 
 FAR = 1000
-"""The largest of positive values over the smallest, beyond which a linear axis hides the small ones."""
+"""The largest value over the smallest, beyond which a linear axis hides the small ones."""
 
 EQUAL = 1e-6
 """Metrics that differ by less of their size differ by rounding alone: nothing is to be seen."""
