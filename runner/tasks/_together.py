@@ -26,8 +26,8 @@ T = TypeVar("T")
 CACHED = 2**20
 """Planned bytes of a step from which on several runs are no faster together on a CPU.
 
-Measured on one core, alone ÷ together: 64 whole jobs of one small convolution (0.05 MiB) 1.7 to 2.6,
-32 of digits_cnn (1.5 MiB) 0.9; learning alone, 2.2 MiB 1.1, 2.8 MiB 0.8, 11 MiB 0.6, 23 MiB 0.4.
+Measured on one core, alone ÷ together: 64 whole jobs of one small convolution (0.05 MiB) 1.7 to
+2.6, 32 of digits_cnn (1.5 MiB) 0.9; learning only, 2.8 MiB 0.8, 11 MiB 0.6, 23 MiB 0.4.
 """
 
 
