@@ -235,30 +235,6 @@ class Execution:
             self.stop(error)
 
 
-def execute(
-    prepared: Prepared,
-    directory: Path,
-    config: str,
-    parameters: Mapping[str, Any],
-    origin: Origin,
-    terminal: Terminal,
-    earlier: Recorded | None = None,
-    columns: Mapping[str, Column] | None = None,
-) -> Result:
-    """Run a prepared job in its own directory; the arguments are those of `Execution`.
-
-    Raises:
-        ConfigError: what was found only now, such as a kernel that torch refuses, or that another
-            process has resumed the run.
-        Exception: whatever the task raises; the directory says FAILED and why.
-        KeyboardInterrupt: and SystemExit: the directory says INTERRUPTED.
-    """
-    with Execution(
-        prepared, directory, config, parameters, origin, terminal, earlier, columns
-    ) as execution:
-        return execution.complete(prepared.job.task.run(prepared.run))
-
-
 def _place(run: Run, job: Job) -> dict[str, Any]:
     if not job.task.needs_torch:
         return {"device": None, "threads": None}

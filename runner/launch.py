@@ -17,7 +17,7 @@ from runner.config.headers import header
 from runner.config.hydra_job import hydra_job
 from runner.config.plain import flat, plain
 from runner.config.yaml_text import to_yaml
-from runner.execute import Origin, Result, execute
+from runner.execute import Execution, Origin, Result
 from runner.job import Job
 from runner.plan import Plan
 from runner.prepare import build, host_settings, inspect
@@ -77,7 +77,7 @@ def launch(
             callbacks.on_run_start(config=config, config_name=config_name)
             with hydra_job(config, directory, callbacks, record=earlier is None) as (task, done):
                 try:
-                    return execute(
+                    with Execution(
                         prepared,
                         directory,
                         config=to_yaml(task),
@@ -93,7 +93,8 @@ def launch(
                         ),
                         terminal=Terminal(quiet),
                         earlier=earlier,
-                    )
+                    ) as execution:
+                        return execution.complete(job.task.run(prepared.run))
                 finally:
                     callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
 
