@@ -16,7 +16,7 @@ def test_what_was_there_is_left_alone_until_the_end() -> None:
         old = gc.get_freeze_count()
         assert old > 0
         assert gc.get_threshold() == OBJECTS
-        new = [{"number": i} for i in range(100)]
+        new: list[list[int]] = [[] for _ in range(100)]
         settle()
         assert gc.get_freeze_count() >= old + len(new)
         raise ValueError("told to")
