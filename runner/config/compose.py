@@ -151,7 +151,10 @@ class Composer:
             key = match[1]
             if key.startswith("hydra."):  # no spec would refuse it later
                 return [t for t, k in keys.items() if k != key], [self._unknown_key(key, keys)]
-            mended = [f"++{t}" if k == key and t[0] not in "+~" else t for t, k in keys.items()]
+            mended = [
+                f"++{text}" if keys[text] == key and text[0] not in "+~" else text
+                for text in overrides  # one may be given twice
+            ]
             if mended != overrides:
                 return mended, []
         sweep = r"(?:Ambiguous value for argument|Sweep parameters) '([^=]+)=(.*)'"
