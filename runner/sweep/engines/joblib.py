@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 from runner.config.spec import Count, Spec
-from runner.sweep.engines.launcher import PACKAGE, EngineLauncher, Pool
+from runner.sweep.engines.launcher import PACKAGE, EngineLauncher, Pool, shared_cores
 from runner.sweep.engines.process import GRACE, LOST, Call, Ended, deaf_children, perform, threads
 
 
@@ -40,11 +40,7 @@ class JoblibLauncher(EngineLauncher):
 
     def open(self, jobs: int, folder: str) -> Pool:
         """Workers, no more than there are jobs; they share the cores evenly."""
-        from joblib import cpu_count
-
-        cores = cpu_count()
-        workers = min(self.settings.n_jobs or cores, jobs)
-        return _Workers(workers, max(cores // workers, 1))
+        return _Workers(*shared_cores(self.settings.n_jobs, jobs))
 
 
 class _Workers(Pool):

@@ -190,6 +190,20 @@ def _returned(ended: Ended | None) -> JobReturn:
     return done
 
 
+def shared_cores(wanted: int | None, jobs: int) -> tuple[int, int]:
+    """How many workers to have on this machine, and how many threads each.
+
+    Args:
+        wanted: workers at once; None is one for each core.
+        jobs: how many there are to do.
+    """
+    from joblib import cpu_count
+
+    cores = cpu_count()
+    workers = min(wanted or cores, jobs)
+    return workers, max(cores // workers, 1)
+
+
 def checked(
     preset: type[SpecT], package: str, extra: str, path: str, values: Mapping[str, Any]
 ) -> SpecT:

@@ -14,7 +14,7 @@ from pydantic import Field as Limited
 
 from runner.config.errors import problem
 from runner.config.spec import Count, Spec
-from runner.sweep.engines.launcher import PACKAGE, UNLIMITED, EngineLauncher, Pool
+from runner.sweep.engines.launcher import PACKAGE, UNLIMITED, EngineLauncher, Pool, shared_cores
 from runner.sweep.engines.process import GRACE, LOST, Call, Ended, deaf_children, perform
 
 LOGS = ".submitit/%j"
@@ -77,12 +77,8 @@ class LocalLauncher(EngineLauncher):
 
     def open(self, jobs: int, folder: str) -> Pool:
         """A pool of processes, no more at once than there are jobs; they share the cores."""
-        from joblib import cpu_count
-
-        cores = cpu_count()
-        limit = min(self.settings.n_jobs or cores, jobs)
         options = {"timeout_min": self.settings.timeout_min}
-        return _Jobs("local", folder, options, limit, max(cores // limit, 1))
+        return _Jobs("local", folder, options, *shared_cores(self.settings.n_jobs, jobs))
 
 
 class SlurmLauncher(EngineLauncher):
