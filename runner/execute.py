@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.choices import choices
 from runner.config.errors import ConfigError
+from runner.environment import computing, environment
 from runner.expect import Outcome, compare
 from runner.job import Job
 from runner.plan import Plan
@@ -21,7 +22,7 @@ from runner.tasks import Run
 from runner.terminal import Terminal
 from runner.tracking import Tracker, Trackers
 from runner.tracking.columns import Column
-from runner.tracking.directory import RunDirectory, environment, json_safe, write_json
+from runner.tracking.directory import RunDirectory, json_safe, write_json
 from runner.tracking.files import Files
 
 if TYPE_CHECKING:
@@ -238,9 +239,7 @@ class Execution:
 def _place(run: Run, job: Job) -> dict[str, Any]:
     if not job.task.needs_torch:
         return {"device": None, "threads": None}
-    import torch
-
-    return {"device": run.device, "threads": torch.get_num_threads()}
+    return computing(run.device)
 
 
 def show_failure(

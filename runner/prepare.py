@@ -85,26 +85,26 @@ def host_settings(job: Job) -> Iterator[None]:
         return
     import torch
 
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    exactness = matmul.allow_tf32, cudnn.allow_tf32
+    from runner import exactness
+
+    threads, state, settings = torch.get_num_threads(), torch.get_rng_state(), exactness.settings()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.set_rng_state(state)
-        matmul.allow_tf32, cudnn.allow_tf32 = exactness
+        exactness.restore(settings)
 
 
 def _set_up_torch(job: Job) -> str:
     """Set threads, seed and exactness, and find the device."""
     import torch
 
+    from runner import exactness
+
     device = job.resolve_device()
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
-    # Shortcuts that trade digits for speed are off unless somebody asks for them.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    exactness.be_exact()
     return device

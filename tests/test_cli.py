@@ -63,7 +63,7 @@ def test_done(cli: Callable[..., Finished], workplace: Path) -> None:
     assert status["device"]
     assert status["threads"] >= 1
     assert status["seconds"] > 0
-    assert set(status["versions"]) == {"runner", "python", "torch"}
+    assert set(status["versions"]) == {"runner", "python", "torch", "numpy", "numba"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["started"])
     metrics = load(directory / "metrics.json")
     assert (metrics["f1"], metrics["detected"]) == (1, 12)

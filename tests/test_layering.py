@@ -27,7 +27,7 @@ TIERS = [
     ["runner.modules"],
     ["runner.chain", "runner.layers", "runner.data"],
     ["runner.functional", "runner.stack"],
-    ["runner.tracking"],
+    ["runner.tracking", "runner.environment", "runner.exactness"],
     ["runner.tasks"],
     ["runner.report"],
     ["runner.job", "runner.prepare", "runner.execute", "runner.terminal"],
@@ -209,6 +209,7 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
     computes = {
         "runner.autograd",
         "runner.batching",
+        "runner.exactness",
         "runner.functional",
         "runner.modules",
     }  # these compute: torch is what they are for

@@ -259,7 +259,7 @@ def test_what_is_gathered(tmp_path: Path) -> None:
         "time": "1 min 11 s",
         "device": "cpu, cuda:0",
         "threads": "2",
-        "versions": "runner 0.1.0, python 3.11.7, torch 2.9",
+        "versions": "python 3.11.7, runner 0.1.0, torch 2.9",
     }
     written(tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from runner.environment import RECORDED
 from runner.report.gather import Entry, Report, tally
 
 LINE, LINES = 100, 12
@@ -21,7 +22,8 @@ def headline(report: Report) -> str:
 def facts(report: Report) -> list[tuple[str, str]]:
     """When, how long, and on what: names and values."""
     given = dict(report.facts)
-    versions = {name: given.pop(name) for name in ("runner", "python", "torch") if name in given}
+    names = [name for name in ("python", *RECORDED) if name in given]
+    versions = {name: given.pop(name) for name in names}
     return [
         ("date", report.started.strftime("%Y-%m-%d %H:%M %Z")),
         ("time", duration(report.seconds)),

@@ -20,6 +20,7 @@ from runner.config.errors import ConfigError, problem
 from runner.config.plain import plain
 from runner.config.yaml_text import to_yaml
 from runner.data import Data, Images
+from runner.environment import environment
 from runner.execute import (
     TERMINATED,
     Execution,
@@ -36,7 +37,7 @@ from runner.sweep.manifest import MANIFEST, METRICS, Planned, complete, digest, 
 from runner.tasks import Objective, Progress, load, no_progress
 from runner.terminal import Terminal
 from runner.tracking.columns import Column
-from runner.tracking.directory import STATUS, RunDirectory, environment, json_safe
+from runner.tracking.directory import STATUS, RunDirectory, json_safe
 from runner.tracking.files import STEPS
 
 logger = logging.getLogger(__name__)

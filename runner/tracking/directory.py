@@ -6,14 +6,10 @@ import fcntl
 import json
 import logging
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from math import isfinite
 from pathlib import Path
 from queue import Queue
@@ -236,32 +232,6 @@ def open_lock(folder: Path, *, create: bool = True) -> BinaryIO:
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     return os.fdopen(os.open(folder / LOCK, flags, 0o666), "rb")
-
-
-def environment() -> dict[str, Any]:
-    """Versions and place, as `status.json` records them; torch isn't imported for it."""
-    return {"versions": _versions(), "git_commit": _git_commit(__file__), "pid": os.getpid()}
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {name: metadata.version(name) for name in ("runner", "torch")}
-    return {"python": sys.version.split()[0], **found}
-
-
-@cache
-def _git_commit(source: str) -> str | None:
-    """The commit of the project's own checkout, or None when it is installed without one."""
-    root = Path(source).parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def _timestamp(seconds: float) -> str:

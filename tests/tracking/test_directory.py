@@ -22,7 +22,6 @@ from runner.tracking import directory
 from runner.tracking.directory import (
     RunDirectory,
     claim,
-    environment,
     json_safe,
     state,
     synced_behind,
@@ -226,23 +225,6 @@ def test_killed_run_is_dead(tmp_path: Path) -> None:
     process.communicate()
     assert state(tmp_path) == "DEAD"
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "RUNNING"
-
-
-def test_environment_says_what_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    facts = environment()
-    assert facts["versions"]["python"] == sys.version.split()[0]
-    assert set(facts["versions"]) == {"runner", "python", "torch"}
-    assert facts["pid"] == os.getpid()
-    root = Path(directory.__file__).parents[2]
-    if (root / ".git").exists():
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-        )
-        # Somebody may commit at this very moment; a commit it is all the same.
-        assert len(facts["git_commit"]) == len(head.stdout.strip()) == 40
-    # Somebody else's repository that the package was installed into isn't the project's.
-    monkeypatch.setattr(directory, "__file__", str(tmp_path / "a" / "b" / "c.py"))
-    assert environment()["git_commit"] is None
 
 
 def test_files_are_synced_behind_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
