@@ -1,0 +1,267 @@
+"""YAML from folders of the user's own: read as data, within limits, whoever wrote it.
+
+Hydra instantiates what its own ``hydra`` node names, and looks for configs wherever a path leads.
+Both are the right of whoever types a command, and of the configs that come with the project. Files
+of an added folder (``--config-dir``, ``hydra.searchpath``) have neither: they may come from anybody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from stat import S_ISREG
+from typing import Any
+
+import yaml
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from runner.config.errors import ConfigError, Problem, describe, problem
+
+LARGEST = 2**20
+"""Bytes of a file; characters, when aliases are written out."""
+
+LEVELS = 50
+"""How deep values may be nested."""
+
+MOST = 20_000
+"""Values in a file, when aliases are written out: more take Hydra seconds to compose."""
+
+INTERPOLATED = 10_000
+"""Characters of all texts with interpolations: the parser of these takes seconds for more."""
+
+DIGITS = 1_000
+"""Characters of a number: reading an integer in base 60 takes the square of its length."""
+
+LOADED = 1_000
+"""How often files may be asked for in one composition, which asks for each two or three times."""
+
+_ADDED = re.compile(r"command-line|hydra\.searchpath in .*")
+"""Who adds folders, as Hydra calls it."""
+
+_TYPE_IT = "What Hydra itself does is typed, never read from a file."
+
+
+def guarded(sources: Sequence[ConfigSource]) -> list[ConfigSource]:
+    """The same sources of configs, of which added folders are read as `AddedFolder` does."""
+    return [
+        AddedFolder(source.provider, source.path)
+        if type(source) is FileConfigSource and _ADDED.fullmatch(source.provider)
+        else source
+        for source in sources
+    ]
+
+
+def check_inside(config: str) -> None:
+    """Refuse a config's name that leads out of the config folders.
+
+    Hydra joins it to each of its folders in turn, and would take what lies outside for its own.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if ".." in PurePosixPath(config).parts or config.startswith("/"):
+        hint = "Add its folder with --config-dir."
+        raise problem(config, "a config in one of the config folders", "one elsewhere", hint)
+
+
+class Bounded(CachingConfigRepository):
+    """What files a composition asks for, up to a limit: a few can include each other for ever."""
+
+    _loaded = 0
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """The config, read at most once.
+
+        Raises:
+            ConfigError: too many were asked for.
+        """
+        self._loaded += 1
+        if self._loaded > LOADED:
+            raise problem(config_path, "defaults that come to an end", "hundreds of configs")
+        result: ConfigResult | None = super().load_config(config_path)
+        return result
+
+
+class AddedFolder(FileConfigSource):
+    """A folder of configs that may be anybody's."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """One of its configs.
+
+        Raises:
+            ConfigError: it says something of Hydra's own config, or is beyond the limits.
+            yaml.YAMLError: it isn't YAML.
+            ValueError: it isn't text.
+        """
+        path = Path(self.path) / self._normalize_file_name(config_path)
+        if config_path.partition("/")[0] == "hydra":
+            raise problem(str(path), "a config of a run", "one of Hydra's own", _TYPE_IT)
+        text = read(path)
+        header = self._get_header_dict(text[:512])
+        content = load(text, path)
+        _check_apart(content, header["package"], path)
+        return ConfigResult(
+            config=OmegaConf.create(content),
+            path=self.full_path(),
+            provider=self.provider,
+            header=header,
+        )
+
+
+def read(path: Path) -> str:
+    """The text of a file of reasonable size.
+
+    Raises:
+        ConfigError: it is larger, or no regular file: opening a pipe would wait for ever.
+        ValueError: it isn't UTF-8.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not S_ISREG(os.fstat(descriptor).st_mode):
+                raise problem(str(path), "a regular file", "something else")
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise problem(str(path), "a file that can be read", f"'{error.strerror}'") from None
+    if len(content) > LARGEST:
+        raise problem(str(path), f"at most {LARGEST:,} bytes of YAML", "more")
+    return content.decode()
+
+
+def load(text: str, path: Path) -> dict[str, Any]:
+    """The mapping that YAML says, read as OmegaConf does; of an empty text, an empty one.
+
+    Args:
+        text: the YAML.
+        path: of the file, for errors.
+
+    Raises:
+        ConfigError: no mapping, or one that is beyond the limits.
+        yaml.YAMLError: it isn't YAML.
+    """
+    loader = _loader()(text)
+    loader.name = str(path)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return {}
+        _measure(node, {}).check(path)
+        content = loader.construct_document(node)
+    except _TooMuchError as error:
+        raise problem(str(path), *error.args) from None
+    finally:
+        loader.dispose()
+    if not isinstance(content, dict):
+        raise problem(str(path), "a mapping", describe(content))
+    return content
+
+
+class _TooMuchError(Exception):
+    """What was expected of a text, and what it has."""
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """What a value comes to when aliases are written out."""
+
+    values: int = 1
+    characters: int = 0
+    interpolated: int = 0
+    levels: int = 0
+
+    def around(self, parts: Iterable[_Weight]) -> _Weight:
+        """What a collection of values comes to."""
+        values, characters, interpolated, levels = self.values, 0, 0, 0
+        for part in parts:
+            values += part.values
+            characters += part.characters
+            interpolated += part.interpolated
+            levels = max(levels, part.levels)
+        return _Weight(values, characters, interpolated, levels + 1)
+
+    def check(self, path: Path) -> None:
+        """Refuse what is beyond the limits.
+
+        Raises:
+            ConfigError: it is.
+        """
+        for limit, found, what in (
+            (LEVELS, self.levels, "levels"),
+            (MOST, self.values, "values"),
+            (LARGEST, self.characters, "characters"),
+            (INTERPOLATED, self.interpolated, "characters in texts with interpolations"),
+        ):
+            if found > limit:
+                expected = f"at most {limit:,} {what}, aliases written out"
+                got = f"{found:,}" if found < 10**9 else "billions"
+                raise problem(str(path), expected, got)
+
+
+def _measure(node: yaml.Node, known: dict[yaml.Node, _Weight | None]) -> _Weight:
+    """What a node weighs; each is weighed once, however often an alias repeats it."""
+    if node in known:
+        weight = known[node]
+        if weight is None:
+            raise _TooMuchError("aliases of what came before", "one of what it is in itself")
+        return weight
+    known[node] = None
+    if isinstance(node, yaml.ScalarNode):
+        size = len(node.value)
+        weight = _Weight(1, size, size if "${" in node.value else 0)
+    else:
+        pairs = isinstance(node, yaml.MappingNode)
+        parts = chain.from_iterable(node.value) if pairs else node.value
+        weight = _Weight().around([_measure(part, known) for part in parts])
+    known[node] = weight
+    return weight
+
+
+@cache
+def _loader() -> Any:
+    """OmegaConf's loader of YAML, with limits that hold while it reads."""
+
+    class Limited(get_yaml_loader()):  # type: ignore[misc]  # a class that a function makes
+        level = values = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.values += 1
+            self.level += 1
+            if self.level > LEVELS:
+                raise _TooMuchError(f"at most {LEVELS} levels", "more")
+            if self.values > MOST:
+                raise _TooMuchError(f"at most {MOST:,} values", "more")
+            node = super().compose_node(parent, index)
+            self.level -= 1
+            if node.tag.endswith((":int", ":float")) and len(node.value) > DIGITS:
+                raise _TooMuchError(f"numbers of at most {DIGITS:,} characters", "a longer one")
+            return node
+
+    return Limited
+
+
+def _check_apart(content: dict[str, Any], package: str | None, path: Path) -> None:
+    """Refuse what a file says of Hydra's own config.
+
+    Raises:
+        ConfigError: it does.
+    """
+    found = [str(key) for key in content if str(key).partition(".")[0] == "hydra"]
+    if package is not None and "hydra" in package:
+        found.append(f"# @package {package}")
+    defaults = content.get("defaults")
+    for entry in defaults if isinstance(defaults, list) else []:
+        keys = map(str, entry if isinstance(entry, dict) else [entry])
+        # A choice of hydra/launcher is one of a menu; a package could be any node.
+        found += [key for key in keys if "@" in key and "hydra" in key]
+    if found:
+        expected = "nothing of Hydra's own config"
+        raise ConfigError(*(Problem(str(path), expected, f"'{one}'", _TYPE_IT) for one in found))
