@@ -96,7 +96,12 @@ def _record(config: DictConfig, folder: Path) -> None:
         "overrides": to_yaml(config.hydra.overrides.task),
     }
     for name, text in texts.items():
-        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        path = folder / f"{name}.yaml"
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            error.filename = str(path)  # which Python doesn't say where the disk is full
+            raise
 
 
 def _part(config: DictConfig, keys: Iterable[str]) -> DictConfig:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from runner.config.errors import problem
 
@@ -52,9 +53,30 @@ def write_atomically(
         temporary.replace(path)
         if sync and behind is not None:
             behind.put(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # the folder itself may be gone
+            temporary.unlink()
+        if isinstance(error, OSError):
+            named(error, path)
         raise
+
+
+def named(error: OSError, path: Path) -> OSError:
+    """An error of writing, which Python raises without a file's name, or with a temporary one."""
+    error.filename = str(path)
+    return error
+
+
+def check_place(file: IO[Any], path: Path) -> None:
+    """Check that an open file is still where it was opened.
+
+    A file that was removed, or moved away with its directory, takes what is written all the same.
+
+    Raises:
+        OSError: there is none, or another one, perhaps behind a link.
+    """
+    if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise OSError(errno.ESTALE, "Another file has taken its place", str(path))
 
 
 _behind: Queue[Path | None] | None = None
@@ -101,14 +123,32 @@ def _sync_all(queue: Queue[Path | None], errors: list[OSError]) -> None:
             pass  # somebody removed it: there is nothing to keep
         except OSError as error:
             logger.warning("%s may not survive a crash of the machine: %s", path, error)
-            error.filename = error.filename or str(path)
-            errors.append(error)
+            errors.append(named(error, path))
 
 
 def write_json(path: Path, data: Any, *, sync: bool = True) -> None:
     """Write JSON atomically; infinite and undefined numbers become text, which JSON lacks."""
+    write_atomically(path, _json(data), sync=sync)
+
+
+def _json(data: Any) -> bytes:
     text = json.dumps(json_safe(data), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode(), sync=sync)
+    return f"{text}\n".encode()
+
+
+def _overwrite(path: Path, content: bytes) -> bool:
+    """Write over a small file where it is, which needs no room on a disk that is full.
+
+    Returns:
+        Whether that was possible: the blocks that the file has must be enough.
+    """
+    with suppress(OSError), path.open("rb+", buffering=0) as file:
+        there = os.fstat(file.fileno())
+        # One write, padded so that nothing is left of what was there before.
+        content = content.ljust(there.st_size)
+        if len(content) <= 512 * there.st_blocks:
+            return file.write(content) == len(content)
+    return False
 
 
 def json_safe(data: Any) -> Any:
@@ -176,8 +216,9 @@ class RunDirectory:
             ConfigError: a run that is still going on has the directory.
             OSError: it can't be written, or its lock is a link.
         """
-        self.path, self._spent, self._begun = path, spent, time.time()
-        self._facts = {"started": _timestamp(self._begun), **facts}
+        # The monotonic clock for what it takes: the other one can be set back meanwhile.
+        self.path, self._spent, self._begun = path, spent, time.monotonic()
+        self._facts = {"started": _timestamp(time.time()), **facts}
         self._lock = open_lock(path)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,12 +234,22 @@ class RunDirectory:
             raise
 
     def mark(self, state: str, reason: str | None = None, **facts: Any) -> None:
-        """Record the state: RUNNING, COMPLETED, FAILED or INTERRUPTED, and why."""
+        """Record the state: RUNNING, COMPLETED, FAILED or INTERRUPTED, and why.
+
+        Raises:
+            OSError: it can't be written, or the directory is another one by now.
+        """
+        check_place(self._lock, self.path / LOCK)
         self._facts.update(facts)
-        seconds = round(self._spent + time.time() - self._begun, 3)
+        seconds = round(self._spent + time.monotonic() - self._begun, 3)
         content = {"state": state, "reason": reason, "seconds": seconds, **self._facts}
-        # That a run began needn't outlive a crash of the machine: it would be begun again.
-        write_json(self.path / STATUS, content, sync=state != "RUNNING")
+        try:
+            # That a run began needn't outlive a crash of the machine: it would be begun again.
+            write_json(self.path / STATUS, content, sync=state != "RUNNING")
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not (full and _overwrite(self.path / STATUS, _json(content))):
+                raise
 
     def release(self) -> None:
         """Let go of the lock, when nothing more will be written."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runner.tracking import Tracker
-from runner.tracking.directory import json_safe, write_atomically
+from runner.tracking.directory import check_place, json_safe, named, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +26,10 @@ UP, RGB = 2, 2
 
 
 class Files(Tracker):
-    """Writes each step as a line of JSON, and each picture as a file named after its tag."""
+    """Writes each step as a line of JSON, and each picture as a file named after its tag.
+
+    A run whose directory is removed or replaced ends at the next step: nothing of it would be kept.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -36,11 +39,16 @@ class Files(Tracker):
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append ``{"step": 3, "train/loss": 0.5}`` and hand it to the operating system."""
         line = json.dumps(json_safe({"step": step, **values}), allow_nan=False)
-        self._steps.write(f"{line}\n")
-        self._steps.flush()
+        check_place(self._steps, self._path)
+        try:
+            self._steps.write(f"{line}\n")
+            self._steps.flush()
+        except OSError as error:
+            raise named(error, self._path) from None
 
     def image(self, tag: str, picture: Image, step: int = 0) -> None:
         """Write ``images/<tag>.png``, with the step in the name from the second on."""
+        check_place(self._steps, self._path)
         folder = self.directory / "images"
         folder.mkdir(exist_ok=True)
         name = safe_name(tag) + (f"_{step:06d}" if step else "")

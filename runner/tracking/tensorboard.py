@@ -8,10 +8,12 @@ two checksums (the TFRecord format); this writes them with TensorBoard's own mes
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,9 @@ from runner.tracking.files import png
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+NAME = "events.out.tfevents."
+"""How the names of event files begin. A number follows: the time, in seconds, or a later one."""
 
 FAILED = ".failed"
 """How the name of the event file ends that says no more than that a run failed."""
@@ -50,15 +55,21 @@ class TensorBoard(Tracker):
         for earlier in directory.glob(f"events.*{FAILED}"):
             earlier.unlink()
         self._directory, self._started = directory, time.time()
+        self._number = max([int(self._started), *(1 + number for number in _numbers(directory))])
         self._kinds: dict[str, str] = {}
         self._columns: list[api_pb2.HParamInfo] = []
         self._open()
 
     def _open(self, suffix: str = "") -> None:
         """Go on in a new file."""
-        name = f"events.out.tfevents.{int(self._started)}.{socket.gethostname()}.{os.getpid()}"
+        name = f"{NAME}{self._number}.{socket.gethostname()}.{os.getpid()}"
         self._file = (self._directory / f"{name}{suffix}").open("ab")
-        self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        try:
+            self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        except OSError:
+            with suppress(OSError):  # the same again
+                self._file.close()
+            raise
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """One curve per tag."""
@@ -165,6 +176,16 @@ class TensorBoard(Tracker):
         length = struct.pack("<Q", len(message))
         self._file.write(length + _checksum(length) + message + _checksum(message))
         self._file.flush()
+
+
+def _numbers(directory: Path) -> Iterator[int]:
+    """Those of a directory's event files; TensorBoard reads them in the order of their names.
+
+    So the next number must be greater, though the clock may have been set back since.
+    """
+    for path in directory.glob(f"{NAME}*"):
+        if found := re.match(r"\d+", path.name.removeprefix(NAME)):
+            yield int(found[0])
 
 
 def _checksum(data: bytes) -> bytes:
