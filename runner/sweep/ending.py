@@ -63,7 +63,7 @@ def all_complete(
         SweepFailed: which aren't, and why.
     """
     if records is None:
-        raise SweepFailed(f"The sweep in {directory} has no summary.")
+        raise SweepFailed(f"The sweep in {directory} has no summary.\n{go_on(directory)}")
     bad = [one for one in records if one.state not in (COMPLETED, FAILS, SKIPPED)]
     if not bad and not refused:
         return records
