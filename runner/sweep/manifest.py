@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from runner.config.errors import problem
-from runner.tracking.directory import LOCK, STATUS, claim, open_lock, write_json
+from runner.tracking.directory import LOCK, STATUS, check_place, claim, open_lock, write_json
 
 MANIFEST, METRICS = "sweep.json", "metrics.json"
 
@@ -147,6 +147,14 @@ class SweepDirectory:
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
+
+    def check(self) -> None:
+        """Check that the directory is still there, and not made anew by a job.
+
+        Raises:
+            OSError: it was removed or replaced.
+        """
+        check_place(self._lock, self.path / LOCK)
 
     def recorded(self) -> dict[str, str]:
         """The directory's name of each job that was begun here, by the job's key."""

@@ -75,8 +75,12 @@ def check_place(file: IO[Any], path: Path) -> None:
     Raises:
         OSError: there is none, or another one, perhaps behind a link.
     """
-    if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-        raise OSError(errno.ESTALE, "Another file has taken its place", str(path))
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "Removed while in use", str(path)) from None
+    if not os.path.samestat(os.fstat(file.fileno()), there):
+        raise OSError(errno.ESTALE, "Replaced while in use", str(path))
 
 
 _behind: Queue[Path | None] | None = None
