@@ -13,6 +13,11 @@ Importing this package doesn't import torch; the first call that computes does.
 
 from __future__ import annotations
 
+from runner import signals
+
+if signals.is_program():  # before all that takes time to import
+    signals.listen()
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

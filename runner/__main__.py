@@ -7,7 +7,6 @@ Exit codes: 0 done; 1 the run failed; 2 the config is wrong; 3 an expectation do
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -20,28 +19,33 @@ from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
 from omegaconf import DictConfig
 
+from runner import signals
 from runner.config.compose import CONFIG_NAME, Composer, config_folder
 from runner.config.errors import ConfigError, SweepFailed, problem
+from runner.signals import INTERRUPTED, TERMINATED
 from runner.terminal import Terminal, print_error, print_problems
 
-DONE, FAILED, BAD_CONFIG, UNEXPECTED, INTERRUPTED, UNREAD, TERMINATED = 0, 1, 2, 3, 130, 141, 143
+DONE, FAILED, BAD_CONFIG, UNEXPECTED, UNREAD = 0, 1, 2, 3, 141
 
 
 def main() -> NoReturn:
     """Do what the command line says, and exit with a code that tells how it went."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.listen()
     parser = _parser()
     arguments = parser.parse_intermixed_args()
     try:
-        code = _dispatch(arguments, parser)
+        with signals.ending(at_once=False):
+            code = _dispatch(arguments, parser)
     except ConfigError as error:
         print_problems(error)
         code = BAD_CONFIG
     except KeyboardInterrupt as stop:
-        print_error("interrupted by Ctrl-C")
+        print_error(signals.WORDS[INTERRUPTED])
         _print_notes(stop)
         code = INTERRUPTED
     except SystemExit as stop:
+        if stop.code == TERMINATED:
+            print_error(signals.WORDS[TERMINATED])
         _print_notes(stop)
         raise
     except SweepFailed as error:
@@ -185,11 +189,6 @@ def _print_notes(error: BaseException, *otherwise: str) -> None:
 
 def _never(_: DictConfig) -> None:
     """What Hydra would run; it is asked only to show things."""
-
-
-def _terminate(*_: object) -> NoReturn:
-    print_error("terminated")
-    raise SystemExit(TERMINATED)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -18,6 +19,7 @@ from runner.expect import Outcome, compare
 from runner.job import Job
 from runner.plan import Plan
 from runner.prepare import Prepared
+from runner.signals import TERMINATED
 from runner.tasks import Run
 from runner.terminal import Terminal
 from runner.tracking import Tracker, Trackers
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
     from runner.resume import Recorded
 
 logger = logging.getLogger(__name__)
-
-TERMINATED = 143
-"""Exit code of a run that was ended by SIGTERM: 128 + 15, as shells count."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ class Origin:
 class Execution:
     """A prepared job in its own directory, from RUNNING to its end; used in a ``with`` statement.
 
-    Within it, the task runs and `complete` takes its metrics. An exception that leaves the
-    ``with`` is recorded as FAILED or INTERRUPTED with its reason.
+    Within it, the run will `begin`, then the task runs, and `complete` takes its metrics. An
+    exception that leaves the ``with`` is recorded as FAILED or INTERRUPTED with its reason.
 
     Attributes:
         prepared: the job.
@@ -107,7 +106,6 @@ class Execution:
         self,
         prepared: Prepared,
         directory: Path,
-        config: str,
         parameters: Mapping[str, Any],
         origin: Origin,
         terminal: Terminal,
@@ -119,7 +117,6 @@ class Execution:
         Args:
             prepared: the job.
             directory: an existing directory that belongs to this run alone.
-            config: the composed config as YAML, for TensorBoard.
             parameters: the config's values by dotted name, for the HParams page.
             origin: where the run comes from.
             terminal: where to show it.
@@ -131,11 +128,12 @@ class Execution:
         """
         self.prepared, self.directory = prepared, directory
         self.result: Result | None = None
-        self._config, self._origin, self._terminal = config, origin, terminal
+        self._origin, self._terminal = origin, terminal
         self._earlier = earlier
         self._parameters, self._columns = {**origin.choices, **parameters}, columns or {}
         self._tracker: Trackers | None = None
-        self.ended, self.together = False, 1
+        self.ended, self.together, self._stopped = False, 1, False
+        self._begun = False  # until then it has no log
         self._seconds = 0.0 if earlier is None else earlier.seconds
         self._since, self._part = monotonic(), 1.0
         job, run = prepared.job, prepared.run
@@ -148,14 +146,22 @@ class Execution:
             self._home = RunDirectory(directory, facts, spent=earlier.seconds)
 
     def __enter__(self) -> Execution:
+        return self
+
+    def begin(self, config: str) -> None:
+        """Record the plan and show it, now that the run has its log.
+
+        Args:
+            config: composed, as YAML, for TensorBoard.
+        """
+        self._begun = True
         try:
-            self._begin()
+            self._begin(config)
         except BaseException as error:
             self.stop(error)
             raise
-        return self
 
-    def _begin(self) -> None:
+    def _begin(self, config: str) -> None:
         job, plan, run = self.prepared.job, self.prepared.plan, self.prepared.run
         write_json(self.directory / "plan.json", plan.to_dict(), sync=False)
         self._tracker = tracker = _trackers(job, self.directory)
@@ -167,7 +173,7 @@ class Execution:
         run.progress, run.say = self._terminal.progress, self._terminal.line
         self._terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
         logger.info("%s\n%s", _title(job, run), plan)
-        _log_head(tracker, self._config, plan, self._origin.command)
+        _log_head(tracker, config, plan, self._origin.command)
         tracker.hparams(self._parameters, self._columns)
         choices.begin()
 
@@ -202,25 +208,33 @@ class Execution:
 
     def stop(self, error: BaseException) -> None:
         """Record what ended the run before it was complete; what was measured is kept."""
-        if self.ended:
+        if self.ended or self._stopped:
             return
+        self._stopped = True
         where = f"The run's directory is {self.directory}"
         try:
             if isinstance(error, KeyboardInterrupt | SystemExit):
-                logger.warning("interrupted: %s", reason(error))
+                if self._begun:
+                    logger.warning("interrupted: %s", reason(error))
                 self._end("INTERRUPTED", reason(error))
                 error.add_note(f"{where}; what was measured is kept.")
                 command = f"python -m runner --resume {shlex.quote(str(self.directory))}"
                 error.add_note(f"Resume it: {command}")
             else:
-                logger.error("failed", exc_info=error)
+                if self._begun:
+                    logger.error("failed", exc_info=error)
+                    where += "; run.log has the traceback"
                 self._end("FAILED", reason(error))
                 if self._tracker is not None:
                     self._tracker.outcome(None)
-                error.add_note(f"{where}; run.log has the traceback.")
+                error.add_note(f"{where}.")
+        except OSError as unrecorded:
+            unrecorded.add_note(f"{where}; nothing there says how the run ended: {reason(error)}")
+            raise
         finally:
             if self._tracker is not None:
-                self._tracker.close()
+                with suppress(OSError):  # what it still holds back couldn't be written before
+                    self._tracker.close()
             self._home.release()
 
     def _end(self, state: str, reason: str | None) -> None:
@@ -253,12 +267,15 @@ def show_failure(
 
 
 def _trackers(job: Job, directory: Path) -> Trackers:
-    others: list[Tracker] = []
+    vital, others = Files(directory), list[Tracker]()
     if job.tensorboard and job.task.needs_torch:
         from runner.tracking.tensorboard import TensorBoard
 
-        others.append(TensorBoard(directory))
-    return Trackers(Files(directory), others)
+        try:
+            others.append(TensorBoard(directory))
+        except OSError as error:
+            logger.warning("no event file: %s", error)
+    return Trackers(vital, others)
 
 
 def _title(job: Job, run: Run) -> str:

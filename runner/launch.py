@@ -11,12 +11,14 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, read_write
 
+from runner import signals
 from runner.config.compose import CONFIG_NAME, Composed, Composer
 from runner.config.errors import ConfigError, Problem, problem
 from runner.config.headers import header
 from runner.config.hydra_job import hydra_job
 from runner.config.plain import flat, plain
 from runner.config.yaml_text import to_yaml
+from runner.environment import environment
 from runner.execute import Execution, Origin, Result
 from runner.job import Job
 from runner.plan import Plan
@@ -64,39 +66,42 @@ def launch(
             hint = "Take up a sweep with -m, a single run with --resume DIR."
             raise problem("sweep.resume", "--multirun beside it", "a single run", hint)
         prepared = inspect(job, plan)
+        if job.task.needs_torch:
+            with signals.ending(at_once=True):
+                import torch  # noqa: F401  # takes seconds, in which nothing is there yet
         with host_settings(job):
-            # Importing torch takes seconds; who is killed in them leaves nothing behind.
             build(prepared)
+            about = origin(
+                composer.hydra.config_loader,
+                config,
+                overrides,
+                config_dir,
+                config_name,
+                job=earlier and earlier.job,
+                key=earlier and earlier.key,
+            )
+            environment()  # is remembered: a directory shall not wait for it to get its status
             if earlier is not None:
                 directory = earlier.directory
             else:
                 directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
-            with read_write(config.hydra):
-                config.hydra.run.dir = str(directory)
-            callbacks = Callbacks(config)
-            callbacks.on_run_start(config=config, config_name=config_name)
-            with hydra_job(config, directory, callbacks, record=earlier is None) as (task, done):
-                try:
-                    with Execution(
-                        prepared,
-                        directory,
-                        config=to_yaml(task),
-                        parameters=parameters(task),
-                        origin=origin(
-                            composer.hydra.config_loader,
-                            config,
-                            overrides,
-                            config_dir,
-                            config_name,
-                            job=earlier and earlier.job,
-                            key=earlier and earlier.key,
-                        ),
-                        terminal=Terminal(quiet),
-                        earlier=earlier,
-                    ) as execution:
-                        return execution.complete(job.task.run(prepared.run))
-                finally:
-                    callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
+            with Execution(
+                prepared, directory, parameters(config), about, Terminal(quiet), earlier
+            ) as execution:
+                with read_write(config.hydra):
+                    config.hydra.run.dir = str(directory)
+                callbacks = Callbacks(config)
+                callbacks.on_run_start(config=config, config_name=config_name)
+                new = earlier is None or not earlier.measured
+                with hydra_job(config, directory, callbacks, record=new) as (task, done):
+                    try:
+                        with execution:  # callbacks find its end recorded
+                            execution.begin(to_yaml(task))
+                            return execution.complete(job.task.run(prepared.run))
+                    finally:
+                        callbacks.on_run_end(
+                            config=config, config_name=config_name, job_return=done
+                        )
 
 
 def origin(

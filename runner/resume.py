@@ -55,6 +55,11 @@ class Recorded:
     key: str | None = None
     given: bool = False
 
+    @property
+    def measured(self) -> bool:
+        """Whether the run came so far that it could measure something."""
+        return (self.directory / STEPS).exists()
+
     def check(self, config: DictConfig) -> None:
         """The config that the overrides give now must be the one that the run had.
 
@@ -70,6 +75,8 @@ class Recorded:
             check_recorded(
                 self.overrides, self.config_dir, self.config_name, self.directory / STATUS
             )
+        if not self.measured:  # perhaps not even its config was written; it is begun anew
+            return
         path = self.directory / ".hydra" / "config.yaml"
         if not path.is_file():
             raise problem(FLAG, f"a recorded config at {path}", "no such file")

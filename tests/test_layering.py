@@ -20,6 +20,7 @@ TIERS = [
         "runner.kernels",
         "runner.readable",
         "runner.machine",
+        "runner.signals",
     ],
     ["runner.choices"],
     ["runner.weights", "runner.ops", "runner.plan", "runner.expect"],

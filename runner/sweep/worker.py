@@ -21,18 +21,12 @@ from runner.config.plain import plain
 from runner.config.yaml_text import to_yaml
 from runner.data import Data, Images
 from runner.environment import environment
-from runner.execute import (
-    TERMINATED,
-    Execution,
-    Origin,
-    Result,
-    reason,
-    show_failure,
-)
+from runner.execute import Execution, Origin, Result, reason, show_failure
 from runner.job import Job
 from runner.launch import origin, parameters
 from runner.prepare import host_settings, prepare
 from runner.resume import Recorded, recorded
+from runner.signals import TERMINATED
 from runner.sweep.manifest import MANIFEST, METRICS, Planned, complete, digest, mapping, read
 from runner.tasks import Objective, Progress, load, no_progress
 from runner.terminal import Terminal
@@ -169,7 +163,6 @@ class Worker:
             execution = Execution(
                 prepare(job, job.plan(), _shared_images(job)),
                 folder,
-                config=to_yaml(task_config),
                 parameters=parameters(task_config),
                 origin=where,
                 terminal=Terminal(quiet=True),
@@ -177,6 +170,7 @@ class Worker:
                 columns=self.columns,
             )
             going.enter_context(execution)
+            execution.begin(to_yaml(task_config))
             execution.prepared.run.progress = steps
             return execution
         except (Exception, SystemExit) as error:

@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus, run_job, setup_gl
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.execute import TERMINATED
+from runner.signals import TERMINATED
 from runner.tracking.directory import STATUS, state
 
 COMPLETED, FAILED, INTERRUPTED, LOST = "COMPLETED", "FAILED", "INTERRUPTED", "LOST"
