@@ -115,6 +115,9 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
             arguments.overrides = _first_job(arguments.overrides, **where)
             arguments.multirun = False  # Hydra shows one config
         launch.check(arguments.overrides, **where)
+    elif any(shows) and (arguments.config_dir or "searchpath" in " ".join(arguments.overrides)):
+        with Composer(arguments.config_dir, name) as composer:
+            composer.compose(arguments.overrides)  # Hydra reads added folders as it reads its own
     if arguments.cfg or any(shows):
         _run_hydra(arguments, parser, _never, str(config_folder()), name)
         return DONE

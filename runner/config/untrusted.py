@@ -54,7 +54,7 @@ def guarded(sources: Sequence[ConfigSource]) -> list[ConfigSource]:
     """The same sources of configs, of which added folders are read as `AddedFolder` does."""
     return [
         AddedFolder(source.provider, source.path)
-        if type(source) is FileConfigSource and _ADDED.fullmatch(source.provider)
+        if source.scheme() == "file" and _ADDED.fullmatch(source.provider)
         else source
         for source in sources
     ]
