@@ -9,10 +9,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
@@ -23,7 +25,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -37,6 +39,37 @@ FASTMATH = frozenset({"contract", "reassoc", "nsz", "arcp"})
 """Sums may be reordered and fused, so that they vectorise; NaN and infinity keep their meaning."""
 
 
+CHECKSUM = 32
+"""Bytes of a SHA-256."""
+
+
+class _CacheFile(IndexDataCacheFile):
+    """Numba's files of one function, which are believed only where they are whole.
+
+    Numba loads machine code and runs it, whatever became of the file. And two processes that
+    compile a function for different types at once can give their files the same name.
+    """
+
+    def load(self, key: Any) -> Any:
+        found = super().load(key)  # type: ignore[no-untyped-call]  # Numba's
+        return found[1] if found is not None and found[0] == key else None
+
+    def save(self, key: Any, data: Any) -> None:
+        super().save(key, (key, data))  # type: ignore[no-untyped-call]  # as above
+
+    def _load_data(self, name: str) -> Any:
+        content = Path(self._data_path(name)).read_bytes()  # type: ignore[no-untyped-call]  # as above
+        checksum, data = content[:CHECKSUM], content[CHECKSUM:]
+        if sha256(data).digest() != checksum:
+            raise ValueError(f"the checksum of {name} is wrong")
+        return pickle.loads(data)
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content: bytes = self._dump(data)  # type: ignore[no-untyped-call]  # as above
+        with self._open_for_write(self._data_path(name)) as file:  # type: ignore[no-untyped-call]  # as above
+            file.write(sha256(content).digest() + content)
+
+
 class _Cache(FunctionCache):
     """Numba's cache on disk; one that is damaged or can't be written is done without.
 
@@ -48,7 +81,9 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]  # Numba's
-        self._cache_file._source_stamp = digest(str(Path(__file__).parent))
+        self._cache_file = _CacheFile(  # type: ignore[no-untyped-call]  # Numba's
+            self._cache_path, self._impl.filename_base, digest(str(Path(__file__).parent))
+        )
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), _described(self._py_func)

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,7 @@ def _read() -> bytes:
         return b""
 
 
+@lru_cache(maxsize=1)  # the file is read for every case, in case another process has written to it
 def _lines(content: bytes) -> tuple[list[dict[str, Any]], bool]:
     """The lines that are whole, and whether there are others."""
     if len(content) > LARGEST:
