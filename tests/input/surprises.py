@@ -1,0 +1,293 @@
+"""What people and programs write where a plain value was meant."""
+
+from __future__ import annotations
+
+NUMBERS = [
+    "-1",
+    "-0",
+    "0",
+    "1",
+    "2",
+    "3",
+    "5",
+    "7",
+    "1.0",
+    "3.0",
+    "0.5",
+    "-0.5",
+    "1.5",
+    ".5",
+    "5.",
+    "+3",
+    "1e3",
+    "1E3",
+    "1e-3",
+    "1e-45",
+    "1e38",
+    "1e39",
+    "3.5e38",
+    "1e308",
+    "-1e308",
+    "1e400",
+    "-1e400",
+    "1e-400",
+    "010",
+    "0o10",
+    "0x10",
+    "0b11",
+    "1_000",
+    "1__0",
+    "1:30",
+    "190:20:30",
+    "1,000",
+    "1/2",
+    "50%",
+    "0.1.2",
+    "1e",
+    "0x",
+    ".nan",
+    ".NaN",
+    "nan",
+    "NaN",
+    ".inf",
+    "-.inf",
+    ".Inf",
+    "inf",
+    "-inf",
+    "Infinity",
+    "127",
+    "255",
+    "1000",
+    "4096",
+    "16384",
+    "65536",
+    "100000",
+    "2147483647",
+    "2147483648",
+    "-2147483648",
+    "4294967296",
+    "4611686018427387904",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "18446744073709551616",
+    "1e9",
+    "1e18",
+    "2147483648.0",
+]
+
+WORDS = [
+    "no",
+    "No",
+    "NO",
+    "n",
+    "N",
+    "off",
+    "Off",
+    "OFF",
+    "false",
+    "False",
+    "yes",
+    "Yes",
+    "YES",
+    "y",
+    "Y",
+    "on",
+    "On",
+    "ON",
+    "true",
+    "True",
+    "TRUE",
+    "~",
+    "null",
+    "Null",
+    "NULL",
+    "none",
+    "None",
+    "nil",
+    "???",
+    "sam",
+    "SAME",
+    "sigmiod",
+    "reluu",
+    "conv",
+    "Conv",
+    "../x",
+    "/x",
+    "a/b",
+    "a.b",
+    "a:b",
+    "2020-01-01",
+    "2020-01-01T00:00:00Z",
+    "12:00",
+    "lambda",
+    "__class__",
+    "$name",
+    "$",
+    "$$",
+    "$1",
+    "auto",
+    "depthwise",
+    "default",
+    "sobel_x",
+    "all",
+]
+
+TEXTS = {
+    "empty": "",
+    "space": " ",
+    "newline": "two\nlines",
+    "tab": "a\tb",
+    "right to left": "\u202elenet\u202c",
+    "combining": "le\u0301net" + "\u0300" * 30,
+    "emoji": "\U0001f600",
+    "full width": "\uff13",
+    "arabic digits": "\u0663",
+    "no-break space": "\u00a03",
+    "zero width": "le\u200bnet",
+    "byte order mark": "\ufeff3",
+    "escape sequence": "\x1b[31mred\x1b[2J",
+    "carriage return": "ok\rno",
+    "bell": "\a\b",
+    "delete": "\x7f\x9b31m",
+    "NUL": "a\0b",
+    "long": "x" * 20_000,
+    "long word of digits": "9" * 5_000,
+    "markup": "[bold red]x[/bold red]",
+    "format": "{0} {x} %s %(x)s",
+    "quotes": 'it\'s "quoted"',
+    "backslashes": "a\\b\\",
+    "surrogate": "\ud800",
+    "line separator": "a\u2028b\u0085c",
+}
+
+INTERPOLATIONS = (
+    """
+${seed} ${nowhere} ${data} ${stack} ${stack.layers} ${.} ${..seed} ${.kind} ${${seed}} ${seed ${}
+${ $} ${data.height} ${oc.env:HOME} ${oc.env:NOWHERE_AT_ALL} ${oc.env:NOWHERE_AT_ALL,3}
+${oc.decode:'[1,2'} ${oc.decode:"3"} ${oc.create:{a:1}} ${oc.select:seed} ${oc.select:no.where}
+${oc.dict.keys:data} ${oc.dict.values:data} ${oc.deprecated:seed} ${now:%Y} ${now:} ${now:%}
+${hydra:runtime.cwd} ${hydra:no.where} ${hydra:job.num} ${hydra.runtime.version} ${nope:1}
+x${seed}y ${task.kind} ${data.kind}
+""".strip()
+    .replace("\n", " ")
+    .split(" ")
+)
+
+NESTED = [
+    "[]", "{}", "[[]]", "[{}]", "[1]", "[3, 3]", "[1, 2, 3]", "[1, 2, 3, 4]", "[1, 2, 3, 4, 5]",
+    "[[1, 2], [3]]", "[[1, 2], [3, 4]]", "[[[[1]]]]", "[[1e39]]", "[[a, b]]", "[null]", "[true]",
+    "[3, null]", "[[1], 2]", "{a: 1}", "{kind: conv}", "{kind: 3}", "{kind: null}", "{name: sgd}",
+    "{value: 1}", "{min: 1, max: 0}", "{kind: conv, channels: 1, kernel: 3}", "{layers: {}}",
+    "{kernel: gaussian, size: 999, sigma: 0}", "{initializer: normal, std: 1e300}",
+    "[sobel_x, box]", "[sobel_x, {kernel: gaussian, size: 5}]", "{kernel: gabor, thta: 1}",
+    "{kernel: gaussian, size: 2147483647}",
+    "{kind: repeat, times: 1000, layers: {a: {kind: flatten}}}",
+]  # fmt: skip
+"""Lists and mappings as both YAML and Hydra's overrides write them."""
+
+DEEP = {depth: "[" * depth + "1" + "]" * depth for depth in (10, 45, 60, 300, 3_000)}
+
+YAML_ONLY = [
+    "{1: 2}", "{null: 1}", "{[1, 2]: 3}", "{true: 1}", "{1.5: 2}", '{"": 1}', "{no: 1}",
+    "{a.b: 1}", "{? a}", "[a: 1]", "{a, b}", "[1, 2", "1]", "{a: 1", "'x", '"x', "- 1", "|", ">",
+    "@x", "`x`", "%x", "&", "*", "!", "!!", "&a [*a]", "&a {x: *a}", "*nowhere", "&a 3",
+    "{<<: {kind: pool}}", "{<<: 3}", "{<<: [{a: 1}, {b: 2}]}", "!!python/object:os.system {}",
+    "!!python/tuple [1, 2]", "!!python/object/apply:os.getcwd []", "!!python/name:os.getcwd",
+    "!!binary aGVsbG8=", "!!binary '%'", "!!set {a, b}", "!!omap [a: 1]", "!!pairs [a: 1]",
+    "!!timestamp 2020-01-01", "!!timestamp x", "!!str 3", "!!int '3'", "!!int x", "!!float 3",
+    "!!float x", "!!bool x", "!!null 3", "!!map 3", "!!seq 3", "!!merge x", "!!value x", "!own 3",
+    "!<tag:x> 3", "=", "<<", "2020-13-45", "2020-01-01 25:61:00", '"\\ud800"', '"\\0"',
+    '"\\x1b[31m"', '"\\q"', "[3,, 4]", "3 # comment", "3#", "\t3", "3\t", "{a: 1, a: 2}",
+]  # fmt: skip
+
+OVERRIDES_ONLY = [
+    "[1,2", "1]", "{a:1", "{a:1,a:2}", "'x", '"x', "\\", "\\,", "a b", "a,b", "1,2,x", ",", "a,",
+    "choice(1,2)", "choice()", "choice(", "range(0,3)", "range(3)", "range(0,1e9)", "range(3,0)",
+    "range(0,100000000)", "range(0,1,0)", "range(0,inf)", "range(a,b)", "interval(0,1)", "glob(*)",
+    "glob([*],exclude=x)", "glob(", "sort(3,1)", "sort(3,a)", "shuffle(1,2)", "tag(x,1)", "int(3)",
+    "int(x)", "float(3)", "str(3)", "bool(x)", "json_str(3)", "nope(3)", "=", "==", "=3", "a=b",
+    "@", "a@b", "+3", "++3", "{a:1,}", "[,]", "[1,]", "{:1}", "{a:}", "$", "#3", "3 #", "%", "!",
+    "&a", "*a", "|", "{1:2}", "{null:1}", "{a.b:1}", "extend_list(3)", "(3)", "()", "3;4", "`x`",
+    "range(0,3,0.1)", "choice(range(0,3))", "int(1,2)", "sort(range(0,9),reverse=true)",
+    "{a:{b:{c:1}}}", "'it''s'", "'it\\'s'", "\u00e9", "\u202e", "\x1b[31m", "\udcff",
+]  # fmt: skip
+"""The last is how Python reads a byte that is no UTF-8 on a command line."""
+
+KEYS = [
+    "extra", "no", "on", "~", "1", "1.5", "null", "true", "''", "' '", "_target_", "_partial_",
+    "kind", "layers", "layer.s", "a/b", "stack", "defaults", "'\\'", "x@y", "\u0440adding",
+    "\u202ex", "<<", "'" + "k" * 3_000 + "'", "'two words'", "'a\n\n  b'", "2020-01-01", "forward",
+    "training", "weight", "__class__", "'${seed}'", "'[x]'", "0x10", "!!binary aGk=", "? [1, 2]\n",
+    "hydra",
+]  # fmt: skip
+
+SIGNS = "{}[]:,'\"#&*!|>%@`-?\\ \n\t\0"
+"""That mean something to YAML, or nothing to anybody."""
+
+PACKAGES = ["nope", "a.b", "_group_", "_here_", "", "..", "hydra", "_global_.x", "${x}"]
+
+DEFAULTS = [
+    "nope", "/stack: nope", "override /stack: nope", "override /nope: x", "stack: ~", "3", "[a]",
+    "{a: 1, b: 2}", "optional nope", "_self_", "own", "/task: own", "${x}", "stack@: lenet",
+    "/stack@x.y: lenet", "override stack: lenet", "~", "{1: 2}", "{stack: [a, b]}", "{stack: 3}",
+    "optional stack: nope", "../x", "/config", "hydra: x", "override hydra/launcher: nope",
+]  # fmt: skip
+"""Entries of a defaults list."""
+
+GRAMMAR = [
+    "", " ", "=", "==", "=1", "+", "~", "++", "@", "+=", "~=", "a", "a.b", "a.b=", "a.b.c=1",
+    ".a=1", "a.=1", "a..b=1", "a[0]=1", "a.0=1", "a/b=1", "/a=1", "a/=1", "stack@=lenet",
+    "stack@:x=lenet", "stack@a.b=lenet", "stack@a:b=lenet", "+stack@a.b=lenet", "task@=edge",
+    "stack@task=lenet", "stack@_global_=lenet", "stack@_group_=lenet", "stack@hydra=lenet",
+    "+experiment=x", "++experiment=6_2/corr2d", "experiment=6_2", "experiment=6_2/", "~task",
+    "experiment=[6_2/corr2d]", "stack=[lenet,pair]", "stack={a:1}", "task=[]", "task={}", "~a",
+    "+task=edge", "stack=lenet,pair", "~stack=lenet", "~stack=pair", "~stack", "~data", "~seed",
+    "stack=../stack/lenet", "stack=/lenet", "stack=lenet.yaml", "stack=_self_", "stack=null",
+    "data=null", "task=null", "ops=null", "experiment=null", "hydra=x", "hydra/nope=x", "~hydra",
+    "hydra.nope=1", "+hydra.nope=1", "hydra.job.name=", "hydra.verbose=x", "hydra.verbose=true",
+    "hydra.job.chdir=x", "hydra.output_subdir=null", "hydra.searchpath=[x]", "hydra.mode=x",
+    "hydra.searchpath=x", "hydra.searchpath=[pkg://nope]", "hydra.searchpath=[file://nope]",
+    "hydra.run.dir=", "hydra.run.dir=null", "hydra.run.dir=[a]", "hydra.run.dir='a b'",
+    "hydra.run.dir=x/${seed}", "hydra.run.dir=${nope}", "hydra.run.dir=picture.png",
+    "hydra.run.dir=picture.png/x", f"hydra.run.dir={'d' * 300}", "hydra.run.dir=own",
+    "hydra.sweep.dir=${nope}", "hydra.sweep.subdir=..", "hydra.sweep.subdir=${nope}",
+    "hydra.job.env_set.A=1", "+hydra.job.env_set.A=1", "hydra.job.env_copy=[NOWHERE]",
+    "hydra/job_logging=none", "hydra/job_logging=nope", "hydra/hydra_logging=disabled",
+    "hydra.job_logging.level=x", "hydra.job_logging.root.handlers=[nope]", "hydra/help=nope",
+    "sweep.resume=nowhere", "sweep.on_error=no", "sweep.objective=loss", "sweep=null", "sweep=3",
+    "sweep.objective={metric:x,goal:min}", "sweep.on_invalid=skip", "expect=3", "expect=[1]",
+    "expect=null", "expect.nope=1", "+expect.f1={max:0}", "expect={f1:{mx:1}}", "expect.f1=no",
+    "seed=range(0,1000)", "seed=range(0,100000000)", "seed=1,x", "stack=glob(*)", "-m",
+    "stack=glob(kernel*)", "seed=range(0,5),range(0,5)", "data=glob(*)", "seed=-1,0,2**63",
+    "KEY.deeper=1", "+KEY.deeper=1", "~KEY.deeper", "++KEY=3", "+KEY=3", "~KEY", "KEY", "KEY=",
+    "~KEY=", "~KEY=3", "KEY.0=1", "KEY[0]=1", "KEY=${KEY}", "KEY=1 KEY=2", "k" * 5_000 + "=1",
+    ".".join("k" * 400) + "=1", f"{'+' * 50}a=1", "+" + ".".join("k" * 400) + "=1",
+    "task.nope={a:{b:{c:[1,{d:2}]}}}", "\u202etask=edge", "ta\u0301sk=edge", "\udcff=1",
+    "seed=\udcff", "seed=\u0663", "seed=\uff13", "se\nd=1", "a b=1", "'seed'=1", '"seed"=1',
+    "seed:1", "seed = 1", "seed= 1", " seed=1", "seed==1", "seed\n=1", "device=cuda:99999",
+    "device=CUDA", "device=", "device=cuda:", "dtype=f32", "dtype=torch.float", "threads=0",
+    "threads=1e3", "memory_limit_gib=0", "memory_limit_gib=1e-300", "memory_limit_gib=1e300",
+    "data.height=1e5", "data.height=2147483647", "data.width=2**31",
+]  # fmt: skip
+"""Words that no command has; ``KEY`` stands for a key that ships."""
+
+FLAGS = [
+    ["--nope"], ["-x"], ["--cfg"], ["--cfg", "nope"], ["--cfg", "job"], ["--cfg", "all"],
+    ["--cfg", "hydra"], ["--cfg", "job", "--resolve"], ["--cfg", "job", "--package", "nope"],
+    ["--package", "x"], ["--resolve"], ["--info"], ["--info", "nope"], ["--info", "defaults"],
+    ["--info", "searchpath"], ["--info", "defaults-tree"], ["--info", "config"], ["-m"],
+    ["--info", "plugins"], ["--hydra-help"], ["--help"], ["--version"], ["-m", "-m"], ["--"],
+    ["--multirun", "--run"], ["--config-dir"], ["--config-dir", ""], ["--config-dir", "nowhere"],
+    ["--config-dir", "picture.png"], ["--config-dir", "."], ["--config-name"], ["-"],
+    ["--config-name", ""], ["--config-name", "nope"], ["--config-name", "../config"],
+    ["--config-name", "stack/lenet"], ["--config-name", "config.yaml"], ["--config-path", "x"],
+    ["--config-name", "config", "--config-name", "config"], ["--experimental-rerun", "x"],
+    ["--resume"], ["--resume", ""], ["--resume", "nowhere"], ["--resume", "."], ["-cn", "nope"],
+    ["--resume", "picture.png"], ["--summary"], ["--summary", "nowhere"], ["--report"],
+    ["--report", "nowhere"], ["--summary", "picture.png"], ["--report", "picture.png"],
+    ["--shell-completion"], ["-sc", "nope"], ["-sc", "query=bash"], ["--mult"], ["-c", "job"],
+    ["--config-dir", "a\nb"], ["--config-dir", "x" * 5_000], ["--config-dir", "\udcff"],
+    ["--summary", "x" * 300], ["--resume", "x" * 300], ["--report", "x" * 300],
+    ["--resume", "\udcff"], ["--config-name", "\u202e"], ["--cfg=job"], ["--cfg", "job", "-m"],
+]  # fmt: skip
