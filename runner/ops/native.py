@@ -165,8 +165,13 @@ class NativePool(PoolOp):
         if _torch_pads(geometry):
             ceil = geometry.ceil_mode
             return F.max_pool2d_with_indices(x, kernel, stride, (top, left), ceil_mode=ceil)
-        sides = _sides((x.shape[2], x.shape[3]), geometry)
-        return F.max_pool2d_with_indices(F.pad(x, sides, value=-float("inf")), kernel, stride)
+        size = (x.shape[2], x.shape[3])
+        sides = _sides(size, geometry)
+        padded = F.pad(x, sides, value=-float("inf"))
+        indices = F.max_pool2d_with_indices(padded.detach(), kernel, stride)[1]
+        # Not what torch gives beside them: its gradient would go to padding, where that ties.
+        indices = _inside(indices, padded.shape[3], sides, size)
+        return padded.flatten(2).gather(2, indices.flatten(2)).view_as(indices), indices
 
     def input_gradient(
         self,
@@ -224,6 +229,17 @@ def _sides(size: Pair, geometry: PoolGeometry) -> tuple[int, int, int, int]:
     (kh, kw), (sh, sw), (top, _, left, _) = geometry.kernel, geometry.stride, geometry.padding
     down, across = (oh - 1) * sh + kh - top - size[0], (ow - 1) * sw + kw - left - size[1]
     return left, across, top, down
+
+
+def _inside(indices: Tensor, width: int, sides: tuple[int, int, int, int], size: Pair) -> Tensor:
+    """Places in the padded input, moved into the image.
+
+    The padding wins where all of a window is −∞, at the window's first place; the image's first
+    place in that window is the one nearest to it.
+    """
+    (left, _, top, _), (h, w) = sides, size
+    rows = indices.div(width, rounding_mode="floor").clamp(top, top + h - 1)
+    return rows * width + (indices % width).clamp(left, left + w - 1)
 
 
 def _counts(like: Tensor, size: Pair, geometry: PoolGeometry) -> Tensor:
