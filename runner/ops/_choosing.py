@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
@@ -43,6 +44,19 @@ TF32 = 1e-3
 """The rounding error of TF32, which has 10 bits of mantissa."""
 
 
+_lock = RLock()
+"""Held while one is chosen: what is timed side by side is slower."""
+
+
+def _renew() -> None:
+    """In a process that was forked, nobody would release what another thread held."""
+    global _lock
+    _lock = RLock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
 class Chooser(Generic[T]):
     """Chooses, keeps what it chose for as long as the process lives, and tells every run once."""
 
@@ -51,11 +65,10 @@ class Chooser(Generic[T]):
         self._made: dict[Case, tuple[Choice, T]] = {}
         self._told: set[Case] = set()
         self._run = choices.run
-        self._lock = RLock()
 
     def choose(self, case: Case, able: Callable[[], Mapping[str, T]]) -> T:
         """The operator for a case, among those that can compute it."""
-        with self._lock:
+        with _lock:
             if case not in self._made:
                 candidates = able()
                 choice = self._decide(case, candidates)
