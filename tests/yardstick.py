@@ -79,6 +79,7 @@ class Yardstick:
         self.quick = quick
         self.masters: dict[tuple[str, ...], DictConfig] = {}
         self.numbers = iter(range(10**6))
+        self.drafted = 0
 
     def close(self) -> None:
         self.reference.__exit__()
@@ -99,6 +100,21 @@ class Yardstick:
             config.hydra.job.num = number
         return config
 
+    def check_draft(
+        self, overrides: Sequence[str], number: int, whole: Composed, values: dict[str, Any]
+    ) -> None:
+        """Compose a job as a sweep does: a draft first, from which others are made, too."""
+        drafts = [self.sweep.compose(overrides, number=number, draft=True) for _ in range(2)]
+        for composed in drafts:
+            assert (composed.overrides, composed.problems) == (whole.overrides, whole.problems)
+        for composed in drafts:
+            if composed.draft is not None:
+                self.drafted += 1
+                config = self.sweep.finish(composed, [], number)
+                assert list(nodes(config)) == list(nodes(whole.config))
+        if composed.draft is not None:
+            assert resolved(config) == values
+
     def check(self, *overrides: str) -> None:
         """Compose a job both ways, and compare."""
         number = next(self.numbers)
@@ -107,6 +123,7 @@ class Yardstick:
             again = self.sweep.compose(overrides, number=number)  # all of it from memory
             assert list(nodes(again.config)) == list(nodes(got.config))
             ours = resolved(again.config)
+            self.check_draft(overrides, number, got, ours)
         except ConfigError as error:
             got = error
         if isinstance(got, ConfigError) or got.problems:

@@ -29,7 +29,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import ConfigError, Problem, did_you_mean, first_line, one_of, problem
 from runner.config.globs import without_globs
-from runner.config.loader import Loader, parse
+from runner.config.interpolation import bounded
+from runner.config.loader import Draft, Loader, parse
 from runner.config.process import Globals, refer_to
 from runner.config.values import each_value
 
@@ -52,11 +53,13 @@ class Composed:
         config: with its ``hydra`` node, made from the overrides that could be used.
         overrides: those, as Hydra takes them.
         problems: of the others.
+        draft: whose config it is, where it isn't finished.
     """
 
     config: DictConfig
     overrides: list[str]
     problems: list[Problem]
+    draft: Draft | None = None
 
     @property
     def mended(self) -> list[str]:
@@ -95,7 +98,8 @@ class Composer:
         self._before = Globals()
         version.setbase("1.3")
         GlobalHydra.instance().clear()
-        self.hydra = Hydra("runner", Loader(search_path))
+        self._loader = Loader(search_path)
+        self.hydra = Hydra("runner", self._loader)
         GlobalHydra.instance().initialize(self.hydra)
         self.name = name
 
@@ -105,8 +109,12 @@ class Composer:
     def __exit__(self, *_: object) -> None:
         self._before.restore()
 
-    def compose(self, overrides: Sequence[str]) -> Composed:
+    def compose(self, overrides: Sequence[str], *, draft: bool = False) -> Composed:
         """The config that the overrides ask for.
+
+        Args:
+            overrides: as on the command line.
+            draft: whether a draft will do, where it may be one.
 
         Raises:
             ConfigError: nothing could be composed.
@@ -116,7 +124,9 @@ class Composer:
         # Every round sets an override aside or mends one, so the rounds are bounded.
         for _ in range(2 * len(usable) + 1):
             try:
-                return Composed(self._load(usable), usable, problems)
+                made = self._draft(usable) if draft else None
+                config = self._load(usable) if made is None else made.config
+                return Composed(config, usable, problems, made)
             except COMPOSITION_ERRORS as error:
                 try:
                     usable, found = self._without_cause(usable, error)
@@ -125,10 +135,20 @@ class Composer:
                 problems += found
         raise ConfigError(*problems)
 
+    def _draft(self, overrides: list[str]) -> Draft | None:
+        with suppress(*COMPOSITION_ERRORS):  # composing it whole tells what is wrong
+            return self._loader.draft(self.name, overrides)
+        return None
+
     def _load(self, overrides: list[str]) -> DictConfig:
-        config = self.hydra.config_loader.load_configuration(
-            config_name=self.name, overrides=overrides, run_mode=RunMode.RUN
-        )
+        try:
+            with bounded(environment=True):  # merging may resolve what is merged into
+                config = self.hydra.config_loader.load_configuration(
+                    config_name=self.name, overrides=overrides, run_mode=RunMode.RUN
+                )
+        except RecursionError:
+            expected = "defaults that come to an end"
+            raise problem("config", expected, "files that include each other") from None
         refer_to(config)
         return config
 
@@ -140,6 +160,8 @@ class Composer:
         Raises:
             ConfigError: no override is to blame.
         """
+        if isinstance(error, ConfigError):
+            raise error  # a file is refused, whatever overrides say
         if isinstance(error, OverrideParseException):
             bad = error.override
             return _drop(overrides, bad), [_unreadable(bad)]

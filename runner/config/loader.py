@@ -9,11 +9,8 @@ own code, so that the config is the one that Hydra composes.
 
 from __future__ import annotations
 
-import copy
 import os
-import pickle
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -36,10 +33,16 @@ from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.core.utils import JobRuntime
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, Node, OmegaConf, StringNode, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, StringNode, open_dict
+
+from runner.config.copies import Mold, half_twin, twin
+from runner.config.untrusted import Bounded, check_inside, guarded
 
 REMEMBERED = 256
 """How many choices of config groups are remembered: at most some 40 MB."""
+
+OF_THE_JOB = ("job", "overrides", "runtime")
+"""Entries of the ``hydra`` node that say something of the very job."""
 
 NUMBER = re.compile(
     r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)=(?:(0|-?[1-9]\d*)|(-?(?:0|[1-9]\d*)\.\d+))", re.ASCII
@@ -62,48 +65,6 @@ def parse(text: str) -> Override:
     return override
 
 
-class _Mold:
-    """Makes independent copies of an object."""
-
-    def __init__(self, original: Any) -> None:
-        """Unpickling makes them ten times as fast as ``deepcopy``, of all that can be pickled."""
-        self._original, self._pickled = None, b""
-        try:
-            self._pickled = pickle.dumps(original)
-        except (pickle.PicklingError, AttributeError, TypeError):
-            self._original = copy.deepcopy(original)
-
-    def cast(self) -> Any:
-        return pickle.loads(self._pickled) if self._pickled else copy.deepcopy(self._original)
-
-
-def twin(node: Any, parent: Any = None) -> Any:
-    """An independent copy of a config: that of ``deepcopy``, in a twentieth of its time.
-
-    Args:
-        node: a config, or a node of one.
-        parent: of the copy.
-    """
-    copied = object.__new__(type(node))
-    metadata = object.__new__(type(node._metadata))
-    told = metadata.__dict__
-    told.update(node._metadata.__dict__)
-    told["flags"] = dict(told["flags"])
-    known = told["resolver_cache"].items()
-    told["resolver_cache"] = defaultdict(dict, {name: dict(found) for name, found in known})
-    state = copied.__dict__
-    state.update(node.__dict__)
-    state.update(_metadata=metadata, _parent=parent, _flags_cache=None)
-    content = state.get("_content")
-    if isinstance(content, dict):
-        state["_content"] = {key: twin(item, copied) for key, item in content.items()}
-    elif isinstance(content, list):
-        state["_content"] = [twin(item, copied) for item in content]
-    elif isinstance(content, Node):  # one of several types
-        state["_content"] = twin(content, copied)
-    return copied
-
-
 class _Files(ConfigRepository):
     """The files of the search path, each read once.
 
@@ -112,7 +73,8 @@ class _Files(ConfigRepository):
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         super().initialize_sources(config_search_path)
-        self._read: dict[str, _Mold] = {}
+        self.sources = guarded(self.sources)
+        self._read: dict[str, Mold] = {}
         self._groups: dict[str, bool] = {}
         self._options: dict[tuple[str, ObjectType | None], list[str]] = {}
 
@@ -123,8 +85,9 @@ class _Files(ConfigRepository):
         return twin
 
     def load_config(self, config_path: str) -> ConfigResult | None:
+        check_inside(config_path)
         if config_path not in self._read:
-            self._read[config_path] = _Mold(super().load_config(config_path))
+            self._read[config_path] = Mold(super().load_config(config_path))
         result: ConfigResult | None = self._read[config_path].cast()
         return result
 
@@ -160,26 +123,54 @@ class _Base:
         """
         self._choices = choices
         self._sources = [ConfigSourceInfo(s.path, s.scheme(), s.provider) for s in sources]
-        task = str({key: config._get_node(key) for key in config if key != "hydra"})
-        self._refers = "runtime" in task or "hydra" in task or "runtime}" in str(config.hydra)
-        self._bare = _Mold(config)
+        texts = {str(key): str(config._get_node(key)) for key in config if key != "hydra"}
+        told = str(texts)
+        self._refers = "runtime" in told or "hydra" in told or "runtime}" in str(config.hydra)
+        self._interpolated = {key for key, text in texts.items() if "${" in text}
+        self._bare = Mold(config)
         self._tell_runtime(config)
         self._ready = config
+        self._of_hydra: dict[tuple[str | None, ...], DictConfig] = {}
 
-    def config(self, values: list[Override]) -> DictConfig:
+    def config(self, values: Sequence[Override]) -> DictConfig:
         """A new config with the values, and with its ``hydra.runtime`` filled in.
 
         Most of the time would go into the latter, which is the same for every job, unless a value
         is put there or taken from there.
         """
-        if self._refers or any(_concerns_runtime(override) for override in values):
+        if not self.is_apart(values):
             config: DictConfig = self._bare.cast()
-            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+            ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
             self._tell_runtime(config)
         else:
             config = twin(self._ready)
-            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+            ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
         return config
+
+    def is_apart(self, values: Sequence[Override]) -> bool:
+        """Whether the ``hydra`` node and the rest can be made one without the other."""
+        return not (self._refers or any(_concerns_runtime(override) for override in values))
+
+    def draft(self, values: Sequence[Override]) -> DictConfig:
+        """A config with the values; entries that no value touches are those of other drafts."""
+        of_task = [override for override in values if not override.is_hydra_override()]
+        touched = {re.split(r"[.\[]", override.key_or_group)[0] for override in of_task}
+        config: DictConfig = half_twin(self._ready, touched | self._interpolated)
+        ConfigLoaderImpl._apply_overrides_to_config(of_task, config)
+        config.__dict__["_content"]["hydra"] = self.hydra(values)
+        return config
+
+    def hydra(self, values: Sequence[Override]) -> DictConfig:
+        """The ``hydra`` node with the values, as far as it is the same for all such jobs."""
+        of_hydra = [override for override in values if override.is_hydra_override()]
+        key = tuple(override.input_line for override in of_hydra)
+        if key not in self._of_hydra:
+            if len(self._of_hydra) >= REMEMBERED:
+                del self._of_hydra[next(iter(self._of_hydra))]
+            config = twin(self._ready)
+            ConfigLoaderImpl._apply_overrides_to_config(of_hydra, config)
+            self._of_hydra[key] = config._get_node("hydra")
+        return self._of_hydra[key]
 
     def _tell_runtime(self, config: DictConfig) -> None:
         runtime = config.hydra.runtime
@@ -189,6 +180,35 @@ class _Base:
         runtime.version_base = version.getbase()
         runtime.cwd = str(Path.cwd())
         runtime.config_sources = self._sources
+
+
+class Draft:
+    """A config whose ``hydra`` node doesn't say yet which job it is: what is kept of a job.
+
+    Attributes:
+        config: entries that no override touches, and the ``hydra`` node, are shared with other
+            drafts, and not to be changed.
+    """
+
+    def __init__(self, base: _Base, values: Sequence[Override]) -> None:
+        self._base, self.config = base, base.draft(values)
+
+    def finished(self, config_name: str | None, overrides: Sequence[str]) -> DictConfig:
+        """The config as it is composed whole; what it shares with others is still shared.
+
+        Interpolations in its ``hydra`` node are right until another draft is finished.
+
+        Args:
+            config_name: of the primary config.
+            overrides: those that the draft was made from, and maybe more of ``hydra``.
+        """
+        parsed = [parse(text) for text in overrides]
+        config: DictConfig = half_twin(self.config, ())
+        of_hydra = self._base.hydra([o for o in parsed if o.key_or_group.startswith("hydra.")])
+        hydra = half_twin(of_hydra, OF_THE_JOB, config, adopt=True)
+        config.__dict__["_content"]["hydra"] = hydra
+        _tell_job(config, config_name, parsed)
+        return config
 
 
 def _concerns_runtime(override: Override) -> bool:
@@ -228,6 +248,31 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """The same steps, in the same order, as in the class that this one inherits from."""
+        base, parsed, values = self._parts(
+            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+        )
+        config = base.config(values)
+        _tell_job(config, config_name, parsed)
+        return config
+
+    def draft(self, config_name: str | None, overrides: list[str]) -> Draft | None:
+        """A draft of a config, or None where it has to be composed as a whole.
+
+        Raises:
+            HydraException: and others that composition raises.
+        """
+        base, _, values = self._parts(config_name, overrides, RunMode.RUN)
+        return Draft(base, values) if base.is_apart(values) else None
+
+    def _parts(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> tuple[_Base, list[Override], list[Override]]:
+        """What the choice of groups composes to, all overrides, and those that are values."""
         self.ensure_main_config_source_available()
         parsed = [parse(text) for text in overrides]
         searched = next(
@@ -248,9 +293,7 @@ class Loader(ConfigLoaderImpl):
         base = self._remembered(
             what, lambda: self._compose(config_name, groups, run_mode, files.delegate)
         )
-        config = base.config(values)
-        _tell_job(config, config_name, parsed)
-        return config
+        return base, parsed, values
 
     def _searched(
         self, config_name: str | None, parsed: list[Override], searched: str | None
@@ -289,7 +332,7 @@ class Loader(ConfigLoaderImpl):
         files: IConfigRepository,
     ) -> _Base:
         # Merging changes what was loaded, so each composition loads its own.
-        repository = CachingConfigRepository(files)
+        repository = Bounded(files)
         found = create_defaults_list(
             repo=repository,
             config_name=config_name,

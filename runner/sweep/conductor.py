@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config.compose import Composed
 from runner.config.errors import ConfigError, problem
 from runner.config.hydra_job import handlers, hydra_job, logged_by
 from runner.config.plain import plain
@@ -71,13 +72,14 @@ class Conductor:
         stop_on_error: bool,
         overrides: Sequence[str],
         kin: Mapping[int, Kin | None],
+        drafts: dict[int, Composed],
         computes: bool,
     ) -> None:
         self.jobs, self._loader = jobs, loader
         self._composer, self._directory, self._worker = composer, directory, worker
         self._mended, self._overrides = mended, overrides
         self._progress, self._stop_on_error, self._kin = progress, stop_on_error, kin
-        self._computes = computes
+        self._drafts, self._computes = drafts, computes
         self.begun, self.refused = False, dict[str, str]()
 
     def __call__(self, task_config: DictConfig) -> float | None:
@@ -109,6 +111,8 @@ class Conductor:
             Stopped: one failed, and no more shall start.
             KeyboardInterrupt: and SystemExit by SIGTERM: the job is recorded as INTERRUPTED.
         """
+        if callbacks.callbacks:
+            self._drafts.clear()  # a callback may change the config of its job, and of no other
         settle()
         if self._computes:
             import torch  # noqa: F401
@@ -248,22 +252,34 @@ class Conductor:
         Raises:
             ConfigError: it can't have that directory.
         """
-        words = [*hydra_words(self._directory), *job.overrides]
-        composed = self._composer.compose(words, number=job.number)
-        if composed.problems:
-            raise ConfigError(*composed.problems)
-        config, folder = composed.config, self._claimed(job)
+        config, folder = self._composed(job), self._claimed(job)
         where = self._worker.origin(self._loader, config, job.overrides, job.number, job.key)
         self.begun = True
         self._progress.begin(job)
         return config, folder, where
+
+    def _composed(self, job: Planned) -> DictConfig:
+        """A job's config, from the draft that was made of it when it was checked.
+
+        Raises:
+            ConfigError: it can't be composed; the jobs of a search are not checked beforehand.
+        """
+        words, draft = hydra_words(self._directory), self._drafts.pop(job.number, None)
+        if draft is not None:
+            return self._composer.finish(draft, words, job.number)
+        composed = self._composer.compose([*words, *job.overrides], number=job.number)
+        if composed.problems:
+            raise ConfigError(*composed.problems)
+        return composed.config
 
     def _claimed(self, job: Planned) -> Path:
         """The directory of a job; it is there.
 
         Raises:
             ConfigError: a file is in its place, or it is elsewhere.
+            OSError: the sweep's directory is gone.
         """
+        self._directory.check()
         root = self._directory.path
         folder = root / job.directory
         found = f"'{job.directory}', "

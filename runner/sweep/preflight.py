@@ -53,6 +53,7 @@ class Checked:
         overrides: that describe it.
         wanted: the directory's name that its config asks for.
         kin: what says which jobs it can be done together with.
+        draft: of its config, where there can be one; the others are composed when they start.
     """
 
     number: int
@@ -60,6 +61,7 @@ class Checked:
     overrides: tuple[str, ...]
     wanted: str
     kin: Kin | None
+    draft: Composed | None = field(repr=False)
 
 
 @dataclass
@@ -183,7 +185,7 @@ class _Found:
 
 
 def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence[str]) -> None:
-    composed = composer.compose(words, number=number)
+    composed = composer.compose(words, number=number, draft=True)
     checks.skip |= OmegaConf.select(composed.config, "sweep.on_invalid") == "skip"
     job, raw = valid(composed)
     plan = job.plan()
@@ -192,7 +194,10 @@ def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence
     needed = job.task.needs_torch and job.device not in ("auto", "cpu")
     if needed and chosen["hydra/launcher"] in HERE:
         job.resolve_device()  # imports torch, so it comes last
-    wanted = _subdir(config)
+    if _written(config, SUBDIR) == "${hydra.job.num}":
+        wanted = str(number)  # the default
+    else:
+        wanted = _subdir(composer.compose(words, number=number).config)
     checks.first = checks.first or (job, composed)
     checks.told.setdefault(job.sweep, number)
     checks.experiments |= chosen.get("experiment") is not None
@@ -203,7 +208,8 @@ def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence
     # Jobs that change the process's folder or environment have it for themselves.
     alone = config.hydra.job.chdir or config.hydra.job.env_set
     relatives = None if alone else kin(job, plan)
-    checks.good.append(Checked(number, digest(raw), tuple(words), wanted, relatives))
+    draft = composed if composed.draft else None
+    checks.good.append(Checked(number, digest(raw), tuple(words), wanted, relatives, draft))
 
 
 def _subdir(config: DictConfig) -> str:
@@ -212,8 +218,6 @@ def _subdir(config: DictConfig) -> str:
     Raises:
         ConfigError: it is no such name.
     """
-    if _written(config, SUBDIR) == "${hydra.job.num}":
-        return str(config.hydra.job.num)  # the default: no need for OmegaConf to find the way
     try:
         name = str(OmegaConf.select(config, SUBDIR))
     except OmegaConfBaseException as error:

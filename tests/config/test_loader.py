@@ -15,7 +15,8 @@ from yardstick import Yardstick, nodes
 
 from runner.config import loader
 from runner.config.compose import Composer
-from runner.config.loader import _Mold, parse
+from runner.config.copies import Mold
+from runner.config.loader import parse
 from runner.config.process import refer_to
 
 
@@ -207,7 +208,7 @@ def test_what_cannot_be_pickled_is_copied_all_the_same() -> None:
             self.values = [1]
 
     made = Local()
-    mold = _Mold(made)
+    mold = Mold(made)
     made.values.append(2)
     first, second = mold.cast(), mold.cast()
     first.values.append(3)
