@@ -5,15 +5,24 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 from pydantic import Field as Limited
 
-from runner.config.errors import ConfigError, did_you_mean, problem, under
-from runner.config.spec import Menu, Spec, check, refuse
+from runner.config.errors import (
+    ConfigError,
+    Problem,
+    did_you_mean,
+    join,
+    one_of,
+    problem,
+    under,
+)
+from runner.config.fields import refuse
+from runner.config.spec import Menu, Spec, check
 from runner.data import Data
 from runner.expect import Expect
-from runner.ops import Ops
-from runner.plan import Plan
+from runner.ops import Auto, Ops
+from runner.plan import LARGEST_NUMBER, Plan
 from runner.stack import Stack
 from runner.tasks import Objective, Task
 
@@ -85,6 +94,21 @@ class Job(Spec):
     expect: Expect = Limited(default_factory=dict)
     sweep: Sweep = Sweep()
 
+    @model_validator(mode="after")
+    def _measures_what_is_asked_for(self) -> Job:
+        asked = {f"expect.{name}": name for name in self.expect}
+        if self.sweep.objective is not None:
+            asked["sweep.objective.metric"] = self.sweep.objective.metric
+        known = self.task.measures.split()
+        problems = [
+            Problem(path, one_of(known), f"'{name}'", did_you_mean(name, known))
+            for path, name in asked.items()
+            if known and name not in known
+        ]
+        if problems:
+            raise ConfigError(*problems)
+        return self
+
     @staticmethod
     def parse(raw: dict[str, Any]) -> Job:
         """Validate a composed config.
@@ -111,6 +135,8 @@ class Job(Spec):
         with under("data"):
             shape, count = self.data.shape(), self.data.count()
         plan = self.stack.plan(shape, self.ops, self.task.batch(count), self.dtype)
+        self._check_auto(plan)
+        self._check_range(plan)
         limit = int(self.memory_limit_gib * GIB)
         overhead = self.task.overhead(plan, self.stack, self.ops)
         plan.check_memory(limit, count, self.task.memory_factor, overhead)
@@ -118,6 +144,33 @@ class Job(Spec):
         self.stack.check_ops(plan, self.ops, self.dtype, device)
         self.task.check(plan, self.stack, self.ops)
         return plan
+
+    def _check_auto(self, plan: Plan) -> None:
+        """Refuse settings of `auto` where nothing is computed by it.
+
+        Raises:
+            ConfigError: which setting.
+        """
+        used = {self.ops.conv, self.ops.pool, *(row.op for row in plan.leaves())}
+        set_to = {k: v for k, v in self.ops.auto if v != getattr(Auto(), k)}
+        if set_to and "auto" not in used and not self.task.picks_operators:
+            path = f"ops.auto.{next(iter(set_to))}"
+            hint = "Choose it: ops=auto, or ops: auto in a layer."
+            raise problem(path, "the operator auto to be in use", ", ".join(sorted(used)), hint)
+
+    def _check_range(self, plan: Plan) -> None:
+        """Refuse given weights that would be infinite in the run's type of number.
+
+        Raises:
+            ConfigError: of which layer.
+        """
+        most = LARGEST_NUMBER[self.dtype]
+        for row in plan.leaves():
+            for name, number in row.layer.given().items():
+                if abs(number) > most:
+                    expected = f"numbers up to {most:.6g}, the most of {self.dtype}"
+                    hint = "Use smaller ones, or dtype=float64."
+                    raise problem(join(row.path, name), expected, f"{number:g}", hint)
 
     def resolve_device(self) -> str:
         """The device that is there: ``auto`` becomes the best one.

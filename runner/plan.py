@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
+LARGEST_NUMBER = {
+    "float64": (2 - 2.0**-52) * 2.0**1023,
+    "float32": (2 - 2.0**-23) * 2.0**127,
+    "bfloat16": (2 - 2.0**-7) * 2.0**127,
+    "float16": (2 - 2.0**-10) * 2.0**15,
+}
+"""The largest finite number of each type."""
+
 
 @dataclass(frozen=True)
 class Row:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
+from runner.config.errors import problem
 from runner.data import Images
 from runner.job import Job
-from runner.plan import Plan
+from runner.plan import LARGEST_NUMBER, Plan
 from runner.tasks import Run
 from runner.tracking import Tracker
 
@@ -59,8 +61,22 @@ def inspect(job: Job, plan: Plan, images: Images | None = None) -> Prepared:
     if images is not None:
         run.images = images
     if job.task.needs_torch:
+        _check_range(run.images, job.dtype)
         job.task.check_images(run.images, plan)
     return Prepared(job, plan, run)
+
+
+def _check_range(images: Images, dtype: str) -> None:
+    """Refuse images that would be infinite in the run's type of number.
+
+    Raises:
+        ConfigError: the number farthest from zero.
+    """
+    low, high = float(images.x.min(initial=0)), float(images.x.max(initial=0))
+    farthest, most = max(low, high, key=abs), LARGEST_NUMBER[dtype]
+    if isfinite(farthest) and abs(farthest) > most:
+        expected = f"numbers up to {most:.6g}, the most of {dtype}"
+        raise problem("data", expected, f"{farthest:g}", "Use smaller ones, or dtype=float64.")
 
 
 def build(prepared: Prepared) -> None:

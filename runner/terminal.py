@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from runner.config.errors import ConfigError
+from runner.config.errors import ConfigError, printable
 from runner.expect import Outcome, compact
 from runner.plan import HEADINGS, LEFT, Plan, columns, hungry
 from runner.report.gather import FAILS, Report
@@ -317,7 +317,7 @@ def print_problems(error: ConfigError) -> None:
     count = len(error.problems)
     console.print(Text(f"{count} problem{'s' if count != 1 else ''} in the config:", "bold red"))
     for found in error.problems:
-        text = Text.assemble((found.path, "bold"), str(found)[len(found.path) :])
+        text = Text.assemble((found.place, "bold"), str(found)[len(found.place) :])
         if console.is_terminal:
             console.print(Padding(text, (0, 0, 0, 2)))
         else:
@@ -326,7 +326,8 @@ def print_problems(error: ConfigError) -> None:
 
 def print_error(message: str) -> None:
     """A failure, on stderr."""
-    Console(stderr=True, highlight=False).print(Text(message, "red"), soft_wrap=True)
+    text = "\n".join(map(printable, message.splitlines()))
+    Console(stderr=True, highlight=False).print(Text(text, "red"), soft_wrap=True)
 
 
 def _short(path: Path) -> Path:

@@ -25,7 +25,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainValidator
 
 from runner import kernels
-from runner.config.errors import ConfigError, describe, did_you_mean, one_of, problem
+from runner.config.errors import ConfigError, describe, did_you_mean, meant, one_of, problem
 from runner.config.numbers import Nested, array
 
 INITIALIZERS: Mapping[str, Mapping[str, float]] = {
@@ -50,6 +50,11 @@ class Initializer:
 
     name: str
     parameters: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Those of the parameters."""
+        return tuple(self.parameters.values())
 
     def __str__(self) -> str:
         return self.name
@@ -220,9 +225,12 @@ Weight = Annotated[Initializer | Kernels, PlainValidator(parse)]
 def _bias(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
+    expected = "true, false, a number or a list of numbers"
+    if not isinstance(value, int | float | list | tuple):
+        raise problem("", expected, describe(value), meant(value))
     numbers, shape = array(value)
     if len(shape) > 1:
-        raise problem("", "true, false, a number or a list of numbers", describe(value))
+        raise problem("", expected, describe(value))
     return numbers if shape else (numbers,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 import yaml
 
 import runner
+from runner import menu
 from runner.config.compose import Composer, config_folder
 from runner.plan import Plan
 from runner.report.gather import SECTIONS
+from runner.tasks import Task
 
 FOLDER = config_folder()
 FILES = sorted(FOLDER.rglob("*.yaml"))
@@ -124,6 +127,8 @@ def test_experiment_holds(option: str, workplace: Path) -> None:
     result = runner.run(f"experiment={option}")
     assert result.outcomes, "an experiment states what it expects"
     assert result.holds, [o.failure for o in result.outcomes if not o.holds]
+    task = json.loads((result.directory / "status.json").read_text())["task"]
+    assert set(result.metrics) <= set(menu.load("runner.tasks", task, Task).measures.split())
 
 
 @pytest.mark.parametrize("option", EXPERIMENTS)

@@ -14,6 +14,16 @@ from dataclasses import dataclass, replace
 MANY = 50
 """Options that nobody reads through."""
 
+LONGEST = 400
+"""Letters of a path, or of what was there, that somebody reads."""
+
+LONGEST_LIST = 1_200
+"""Letters of what was expected, which lists options."""
+
+NO = ("no", "n", "off", "f", "0")
+YES = ("yes", "y", "on", "t", "1")
+"""What people write for false and true, and older YAML reads as such."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -31,9 +41,16 @@ class Problem:
     got: str
     hint: str = ""
 
+    @property
+    def place(self) -> str:
+        """The path as it is shown."""
+        return printable(shortened(self.path))
+
     def __str__(self) -> str:
-        sentence = f"{self.path}: expected {self.expected}, got {self.got}."
-        return f"{sentence} {self.hint}" if self.hint else sentence
+        """One line, whatever the input holds."""
+        expected = shortened(self.expected, LONGEST_LIST)
+        sentence = f"{self.place}: expected {expected}, got {shortened(self.got)}."
+        return printable(f"{sentence} {shortened(self.hint)}" if self.hint else sentence)
 
 
 class ConfigError(ValueError):
@@ -129,6 +146,31 @@ def describe(value: object) -> str:
     if isinstance(value, str):
         return f"{text} (text)"
     return text
+
+
+def meant(value: object) -> str:
+    """What somebody meant whose text was read as a truth, or whose truth as text; or nothing."""
+    if isinstance(value, bool):
+        words = "yes, on and true" if value else "no, off and false"
+        return f"YAML reads {words} as {describe(value)}; in quotes they are text."
+    word = str(value).lower()
+    truth = "false" if word in NO else "true" if word in YES else ""
+    return f"Write {truth}." if truth else ""
+
+
+def printable(text: str) -> str:
+    """A text with an escape for whatever a terminal would obey or hide: ``\\n``, ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """A text; of one longer than `most` letters, both ends."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
 
 
 def first_line(error: BaseException) -> str:

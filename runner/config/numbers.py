@@ -47,6 +47,13 @@ def array(value: object, path: str = "") -> tuple[Nested, tuple[int, ...]]:
     return number, ()
 
 
+def farthest(value: object) -> float:
+    """The number farthest from zero among nested ones; 0 where there is none."""
+    if isinstance(value, list | tuple):
+        return max(map(farthest, value), key=abs, default=0.0)
+    return value if isinstance(value, float) else 0.0
+
+
 def _sized(shape: tuple[int, ...]) -> str:
     if not shape:
         return "a number"

@@ -11,14 +11,22 @@ import types
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Literal, TypeVar, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic import Field as Limited
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from runner import menu
-from runner.config.errors import ConfigError, Problem, describe, did_you_mean, join, one_of
+from runner.config.errors import (
+    ConfigError,
+    Problem,
+    describe,
+    did_you_mean,
+    join,
+    meant,
+    one_of,
+)
+from runner.config.fields import LARGEST
 
 
 class Spec(BaseModel):
@@ -47,83 +55,6 @@ class Menu:
 
     package: str
     named: bool = False
-
-
-def refuse(expected: str, got: str, hint: str = "") -> NoReturn:
-    """Reject a field's value from inside a validator, in the project's form."""
-    # Pydantic wants a template and fills it from the context; the parts are what we report.
-    raise PydanticCustomError(
-        "refused", "expected {expected}", {"expected": expected, "got": got, "hint": hint}
-    )
-
-
-LARGEST = 2**31 - 1
-"""The largest size of anything; beyond it torch's own arithmetic can overflow unseen."""
-
-
-def integers(value: object, lengths: Iterable[int], least: int, expected: str) -> list[int]:
-    """Read one integer or a list of them, each at least `least`; anything else is refused."""
-    is_list = isinstance(value, list | tuple)
-    given = list(value) if isinstance(value, list | tuple) else [value]
-    items = [item for item in given if isinstance(item, int) and not isinstance(item, bool)]
-    if len(items) != len(given) or (is_list and len(items) not in lengths):
-        refuse(expected, describe(value))
-    if min(items) < least or max(items) > LARGEST:
-        refuse(f"{expected}, each from {least} to {LARGEST}", describe(value))
-    return items
-
-
-def _pair(least: int) -> BeforeValidator:
-    def parse(value: object) -> tuple[int, int]:
-        items = integers(value, (2,), least, "an integer or [height, width]")
-        return (items[0], items[-1])
-
-    return BeforeValidator(parse)
-
-
-def _padding(value: object) -> tuple[int, int, int, int] | str:
-    words = ("same", "same_lower", "valid")
-    expected = "an integer, [h, w], [top, bottom, left, right], same, same_lower or valid"
-    if isinstance(value, str):
-        if value not in words:
-            refuse(expected, f"'{value}'", did_you_mean(value, words))
-        return value
-    items = integers(value, (2, 4), 0, expected)
-    if len(items) == 4:
-        return (items[0], items[1], items[2], items[3])
-    return (items[0], items[0], items[-1], items[-1])
-
-
-REGION = "[top, left, height, width]"
-
-
-def _region(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple):
-        refuse(REGION, describe(value))
-    region = integers(value, (4,), 0, REGION)
-    if min(region[2:]) < 1:
-        refuse(f"{REGION}, height and width at least 1", describe(list(value)))
-    return tuple(region)
-
-
-Count = Annotated[int, Limited(ge=1, le=LARGEST)]
-"""``6``: how many of something, at least 1."""
-
-Size = Annotated[tuple[int, int], _pair(least=1)]
-"""``3`` or ``[3, 5]``: height and width, each at least 1."""
-
-Region = Annotated[tuple[int, int, int, int], BeforeValidator(_region)]
-"""``[top, left, height, width]``: a part of an image, in pixels."""
-
-Padding = Annotated[
-    tuple[int, int, int, int] | Literal["same", "same_lower", "valid"], BeforeValidator(_padding)
-]
-"""Rows and columns added per side, as in torch; the book's p_h counts top and bottom together.
-
-An integer, ``[h, w]`` for both sides of each axis, ``[top, bottom, left, right]``, or a rule:
-``same`` (output as large as the input at stride 1, the odd one at the bottom and right, torch's
-rule), ``same_lower`` (the odd one at the top and left, the book's rule), ``valid`` (none).
-"""
 
 
 def check(model: type[SpecT], raw: object, path: str = "") -> tuple[SpecT | None, list[Problem]]:
@@ -199,7 +130,8 @@ def _pick(marker: Menu, raw: object, path: str) -> tuple[object, list[Problem]]:
     for name, value in raw.items():
         if not (isinstance(name, str) and name.isidentifier()):
             rule = "a name of letters, digits and underscores that starts with a letter"
-            problems.append(Problem(join(path, str(name)), rule, describe(name)))
+            hint = meant(name) if isinstance(name, bool) else ""
+            problems.append(Problem(join(path, str(name)), rule, describe(name), hint))
             continue
         others = [str(n) for n, other in raw.items() if isinstance(other, dict) and "kind" in other]
         if isinstance(value, dict) and "kind" not in value and others:
@@ -221,7 +153,8 @@ def check_kind(package: str, raw: object, path: str) -> tuple[Kind | None, list[
         return None, [Problem(path, f"a mapping with kind: {options}", describe(raw))]
     kind = raw.get("kind")
     if not isinstance(kind, str):
-        return None, [Problem(join(path, "kind"), options, describe(kind))]
+        hint = meant(kind) if isinstance(kind, bool) else ""
+        return None, [Problem(join(path, "kind"), options, describe(kind), hint)]
     try:
         spec = menu.load(package, kind, Kind)
     except ConfigError as error:
@@ -303,7 +236,7 @@ def _problem(model: type[Spec], location: list[str], error: ErrorDetails, where:
         return Problem(where, one_of(_literals(field)), got)
     if error["type"] == "literal_error":
         options = _literals(field)
-        hint = did_you_mean(error["input"], options) if isinstance(error["input"], str) else ""
+        hint = _near(error["input"], options)
         return Problem(where, one_of(options) if len(options) > 1 else options[0], got, hint)
     if error["type"] == "model_type":
         fields = list(_model_at(model, location).model_fields)
@@ -316,7 +249,16 @@ def _problem(model: type[Spec], location: list[str], error: ErrorDetails, where:
     given = error["input"]
     whole = isinstance(given, float) and given.is_integer() and abs(given) <= LARGEST
     hint = f"Write {int(given)}." if error["type"] == "int_type" and whole else ""
+    if error["type"] == "bool_type" or (error["type"] == "string_type" and isinstance(given, bool)):
+        hint = meant(given)
     return Problem(where, expected, got, hint)
+
+
+def _near(given: object, options: list[str]) -> str:
+    """The option that was meant by what is none."""
+    if isinstance(given, bool):
+        return meant(given)
+    return did_you_mean(given, options) if isinstance(given, str) else ""
 
 
 def _model_at(model: type[Spec], path: list[str]) -> type[Spec]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic import Field as Limited
 
-from runner.config.spec import Size, refuse
+from runner.config.fields import Size, refuse
 from runner.geometry import Pair
 
 LONGEST = 16_384

@@ -9,7 +9,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from runner.config.errors import problem
-from runner.config.spec import REGION, Region
+from runner.config.fields import REGION, Region
 from runner.data import Data, Images
 from runner.data._fields import Brightness, Resize
 from runner.geometry import Pair, Shape

@@ -8,7 +8,7 @@ from pydantic import Field as Limited
 from pydantic import model_validator
 
 from runner.config.errors import problem
-from runner.config.spec import Count
+from runner.config.fields import Count
 from runner.data import Data, Images
 from runner.geometry import Shape
 

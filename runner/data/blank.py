@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.config.spec import Count
+from runner.config.fields import Count
 from runner.data import Data, Images
 from runner.geometry import Shape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from runner.config.errors import problem
-from runner.config.spec import Count
+from runner.config.fields import Count
 from runner.data import Data, Images
 from runner.data._fields import Seed
 from runner.geometry import Shape

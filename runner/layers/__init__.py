@@ -8,7 +8,7 @@ finds ``runner/layers/name.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,10 @@ class Layer(Kind, ABC):
     def scratch(self, x: AnyShape, ops: Ops) -> int:
         """Numbers that the operator holds per example only while it computes."""
         return 0
+
+    def given(self) -> Mapping[str, float]:
+        """Of each field that holds numbers of the model, the one farthest from zero."""
+        return {}
 
     def field(self, x: AnyShape, field: Field) -> Field:
         """What one output sees of the stack's input, given what one input of the layer sees."""

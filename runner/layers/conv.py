@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
 from runner.config.errors import describe, problem
-from runner.config.spec import Count, Padding, Size
+from runner.config.fields import Count, Padding, Size
+from runner.config.numbers import farthest
 from runner.geometry import AnyShape, ConvGeometry, Field, Shape, elements, resolve_padding
 from runner.layers import Layer, check_window, maps
 from runner.ops import OpName, Ops, conv_op
@@ -25,7 +27,7 @@ class Conv(Layer):
         channels: output channels; left out when `weight` gives them.
         kernel: kernel height and width; left out when `weight` gives them.
         stride: step of the kernel.
-        padding: what is added around the input, per side (`runner.config.spec.Padding`).
+        padding: what is added around the input, per side (`runner.config.fields.Padding`).
         pad_mode: what the added positions hold: zeros, or the input continued.
         dilation: distance between the kernel's elements.
         groups: channel groups convolved separately; ``depthwise`` is one group per channel.
@@ -166,6 +168,10 @@ class Conv(Layer):
         x = maps(x, "conv")
         op = conv_op(self.operator(ops), ops.auto)
         return op.scratch(x, self.output_shape(x), self.geometry(x))
+
+    def given(self) -> Mapping[str, float]:
+        """Of the weight, or of what it is drawn by, and of the bias."""
+        return {"weight": farthest(self.weight.values), "bias": farthest(self.bias)}
 
     def field(self, x: AnyShape, field: Field) -> Field:
         """Grows by (extent − 1) · jump; the jump is multiplied by the stride."""

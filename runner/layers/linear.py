@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import PlainValidator, model_validator
 
 from runner.config.errors import did_you_mean, one_of, problem
-from runner.config.numbers import Nested, array
-from runner.config.spec import Count
+from runner.config.fields import Count
+from runner.config.numbers import Nested, array, farthest
 from runner.geometry import WHOLE, AnyShape, Features, Field, Shape, elements
 from runner.layers import Layer, maps
 from runner.ops import Ops
@@ -129,6 +130,11 @@ class Linear(Layer):
     def cost(self, x: AnyShape) -> int:
         """Features · inputs, at every pixel with `per_pixel`."""
         return self._outputs * elements(x)
+
+    def given(self) -> Mapping[str, float]:
+        """Of the weight, or of what it is drawn by, and of the bias."""
+        given = self.weight.rows if isinstance(self.weight, Matrix) else self.weight.values
+        return {"weight": farthest(given), "bias": farthest(self.bias)}
 
     def field(self, x: AnyShape, field: Field) -> Field:
         """The whole input; with `per_pixel`, as the input's."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from runner.config.errors import describe, problem
-from runner.config.spec import Padding, Size
+from runner.config.fields import Padding, Size
 from runner.geometry import (
     AnyShape,
     Field,

@@ -20,7 +20,8 @@ from pydantic import Field as Limited
 
 from runner import menu
 from runner.config.errors import describe, did_you_mean, problem
-from runner.config.spec import Spec, refuse
+from runner.config.fields import refuse
+from runner.config.spec import Spec
 from runner.geometry import ConvGeometry, Pair, PoolGeometry, Shape
 
 if TYPE_CHECKING:

@@ -157,7 +157,12 @@ class Task(Kind, ABC):
 
     Attributes:
         needs_torch: whether the task computes; one that only plans is done before torch loads.
+        needs_directory: whether the task has no use where nothing can be written; one without is
+            done even there, and only shown.
         memory_factor: copies of everything planned that the task holds; learning keeps gradients.
+        measures: names of all metrics that the task can have, between spaces; which it has may depend
+            on the run. Empty: nobody knows before.
+        picks_operators: whether the task computes by other operators than those of the run.
         showcase: tags of the pictures that say the most, best first; a report shows them. A tag
             that ends in ``/`` stands for all that begin with it.
         objective: what ranks the runs of a sweep, where the task has something like that.
@@ -167,7 +172,10 @@ class Task(Kind, ABC):
     """
 
     needs_torch: ClassVar[bool] = True
+    needs_directory: ClassVar[bool] = True
     memory_factor: ClassVar[int] = 1
+    measures: ClassVar[str] = ""
+    picks_operators: ClassVar[bool] = False
     showcase: ClassVar[tuple[str, ...]] = ()
     objective: ClassVar[Objective | None] = None
     per_run: ClassVar[tuple[str, ...]] = ()

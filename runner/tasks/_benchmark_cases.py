@@ -12,7 +12,8 @@ from pydantic import BeforeValidator
 
 from runner import menu
 from runner.config.errors import ConfigError, Problem, describe, did_you_mean, one_of, problem
-from runner.config.spec import Menu, Spec, check, integers, refuse
+from runner.config.fields import integers, refuse
+from runner.config.spec import Menu, Spec, check
 from runner.geometry import AnyShape, Field, Shape, elements
 from runner.layers import Layer
 from runner.ops import PACKAGE, Ops

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from pydantic import PlainValidator, model_validator
 
 from runner.config.errors import ConfigError, problem, under
+from runner.config.fields import REGION, Region
 from runner.config.numbers import Nested, array
-from runner.config.spec import REGION, Region, Spec, check_kind
+from runner.config.spec import Spec, check_kind
 from runner.data import Data
 from runner.geometry import Pair, Shape
 from runner.tasks import load

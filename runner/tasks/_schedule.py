@@ -8,7 +8,8 @@ from pydantic import Field as Limited
 from pydantic import model_validator
 
 from runner.config.errors import problem
-from runner.config.spec import Count, Spec
+from runner.config.fields import Count
+from runner.config.spec import Spec
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from runner.config.errors import Problem, describe, did_you_mean, problem
-from runner.config.spec import LARGEST, refuse
+from runner.config.fields import LARGEST, refuse
 from runner.data import Images
 from runner.geometry import Pair
 from runner.plan import Plan, Row

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field as Limited
 
-from runner.config.spec import Count, Spec
+from runner.config.fields import Count
+from runner.config.spec import Spec
 from runner.tasks import Advance, Run
 from runner.tasks._checkpoint import save_checkpoint
 from runner.tasks._optimizer import Diverged, Optimizer

@@ -67,6 +67,12 @@ class Benchmark(Task):
         memory_gib: what measuring an operator on a case may take; one that needs more is left out.
     """
 
+    measures: ClassVar[str] = """
+        wrong wrong_ones measured noisy best_forward auto_forward auto_forward_least
+        auto_forward_cases ratios_forward best_both auto_both auto_both_least auto_both_cases
+        ratios_both copy_gb_per_s cached_copy_gb_per_s arithmetic_gflop_per_s
+    """
+    picks_operators: ClassVar[bool] = True
     showcase: ClassVar[tuple[str, ...]] = ("benchmark/",)
 
     cases: Cases = None

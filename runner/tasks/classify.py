@@ -50,6 +50,10 @@ class Classify(Recipe, Task):
     """
 
     memory_factor: ClassVar[int] = 3
+    measures: ClassVar[str] = """
+        test_accuracy test_loss val_accuracy val_loss train_accuracy train_loss epochs steps
+        best_epoch stopped_early parameters head_share confusion
+    """
     showcase: ClassVar[tuple[str, ...]] = ("classify/curves", "classify/", "filters/", "maps/")
     objective: ClassVar[Objective | None] = Objective("val_accuracy", "max")
     per_run: ClassVar[tuple[str, ...]] = (

@@ -81,6 +81,10 @@ class Compare(Task):
             (as a metric alone) with the weights, where both sides have as many.
     """
 
+    measures: ClassVar[str] = """
+        max_difference relative_difference bound agrees gradient_difference gradient_bound
+        weight_gradient_difference parameters multiply_adds output other_output
+    """
     showcase: ClassVar[tuple[str, ...]] = ("compare/overview",)
     objective: ClassVar[Objective | None] = Objective("max_difference", "min")
 

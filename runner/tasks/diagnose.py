@@ -48,6 +48,11 @@ class Diagnose(Task):
     """
 
     memory_factor: ClassVar[int] = 3
+    measures: ClassVar[str] = """
+        hessian eigenvalues nullity condition_number condition_number_at_least stable_lr best_lr
+        best_lr_at_least stable contraction_predicted contraction_measured contraction_error steps
+        loss losses kernel_error kernel_error_predicted
+    """
     showcase: ClassVar[tuple[str, ...]] = ("diagnose/surface", "diagnose/modes", "diagnose/loss")
     objective: ClassVar[Objective | None] = Objective("kernel_error", "min")
 

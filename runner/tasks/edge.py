@@ -55,6 +55,7 @@ class Edge(Task):
         images: how many of the images are drawn, at most.
     """
 
+    measures: ClassVar[str] = "output_shape output min max detected precision recall f1 true_edges"
     showcase: ClassVar[tuple[str, ...]] = ("edge/overview",)
     objective: ClassVar[Objective | None] = Objective("f1", "max")
 

@@ -53,6 +53,10 @@ class Equivariance(Task):
     """
 
     memory_factor: ClassVar[int] = 2
+    measures: ClassVar[str] = """
+        equivariant interior_error border_equivariant border_error interior_errors border_errors
+        change change_ratio
+    """
     showcase: ClassVar[tuple[str, ...]] = (
         "equivariance/change",
         "equivariance/error",

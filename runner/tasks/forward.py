@@ -21,6 +21,10 @@ class Forward(Task):
         channels: how many channels of each layer are drawn, at most.
     """
 
+    measures: ClassVar[str] = """
+        output_shape output mean std strongest parameters multiply_adds receptive_field as_planned
+        shapes
+    """
     showcase: ClassVar[tuple[str, ...]] = ("overview",)
 
     depth: Annotated[int, Limited(ge=1, le=16)] = 1

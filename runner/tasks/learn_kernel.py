@@ -52,6 +52,7 @@ class LearnKernel(Task):
     """
 
     memory_factor: ClassVar[int] = 3
+    measures: ClassVar[str] = "loss losses output_error kernel_error kernel"
     showcase: ClassVar[tuple[str, ...]] = ("kernel/forming",)
     objective: ClassVar[Objective | None] = Objective("kernel_error", "min", "loss")
     per_run: ClassVar[tuple[str, ...]] = (

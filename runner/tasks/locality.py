@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from PIL.Image import Image
 
-from runner.config.spec import Count, Spec
+from runner.config.fields import Count
+from runner.config.spec import Spec
 from runner.geometry import elements
 from runner.ops import Ops
 from runner.plan import ITEM_BYTES, Plan
@@ -81,6 +82,10 @@ class Locality(Task):
     """
 
     # Whoever asks for a budget asks for nothing else.
+    measures: ClassVar[str] = """
+        matrix_shape budget affine agrees dense_error translation_invariant deviation local window
+        radius receptive_field parameters matrix
+    """
     showcase: ClassVar[tuple[str, ...]] = ("locality/budget", "locality/blocks", "locality/matrix")
 
     budget: Budget | None = None

@@ -64,6 +64,9 @@ class Match(Task):
         image: which of the data's images.
     """
 
+    measures: ClassVar[str] = """
+        pattern found true_positions position_error missed scores runner_up margin
+    """
     showcase: ClassVar[tuple[str, ...]] = ("match/overview",)
     objective: ClassVar[Objective | None] = Objective("margin", "max")
 

@@ -11,6 +11,9 @@ class PlanTask(Task):
     """The table that heads every run, by itself; its totals are the metrics."""
 
     needs_torch: ClassVar[bool] = False
+    measures: ClassVar[str] = """
+        input output parameters multiply_adds receptive_field memory_bytes operations shapes
+    """
 
     def run(self, run: Run) -> dict[str, Any]:
         """Shapes by layer and totals."""

@@ -104,6 +104,9 @@ class ReceptiveField(Task):
     """
 
     memory_factor: ClassVar[int] = 2
+    measures: ClassVar[str] = """
+        layer position theoretical support effective inside effective_stride centre fields
+    """
     showcase: ClassVar[tuple[str, ...]] = ("receptive_field/overview", "receptive_field/profile")
 
     layer: str | None = None

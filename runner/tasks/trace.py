@@ -16,7 +16,7 @@ from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
 from runner.config.errors import ConfigError, Problem, problem
-from runner.config.spec import integers
+from runner.config.fields import integers
 from runner.data import Images
 from runner.geometry import Pair, Shape
 from runner.ops import Ops
@@ -61,6 +61,7 @@ class Trace(Task):
         seconds: how long each frame of the animation is shown.
     """
 
+    measures: ClassVar[str] = "layer positions values sums channel_sums winners max_difference"
     showcase: ClassVar[tuple[str, ...]] = ("trace/storyboard",)
 
     layer: str | None = None

@@ -16,7 +16,8 @@ from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
 from runner.config.errors import problem
-from runner.config.spec import Count, Spec, refuse
+from runner.config.fields import Count, refuse
+from runner.config.spec import Spec
 from runner.geometry import elements
 from runner.ops import Gate, Operator, Ops, conv_op, pool_op
 from runner.plan import ITEM_BYTES, Plan, Row
@@ -71,6 +72,7 @@ class Verify(Task):
         gate: the largest errors that are let pass.
     """
 
+    measures: ClassVar[str] = "failed failures exact checked relative largest share_of_gate layers"
     showcase: ClassVar[tuple[str, ...]] = ("verify/errors", "verify/maps/")
     objective: ClassVar[Objective | None] = Objective("share_of_gate", "min")
 

@@ -10,6 +10,7 @@ from runner.config.errors import (
     describe,
     did_you_mean,
     join,
+    meant,
     one_of,
     problem,
     under,
@@ -19,6 +20,34 @@ from runner.config.errors import (
 def test_form():
     assert str(Problem("a.b", "X", "Y")) == "a.b: expected X, got Y."
     assert str(Problem("a.b", "X", "Y", "Do Z.")) == "a.b: expected X, got Y. Do Z."
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb\tc\rd", r"a\nb\tc\rd"),
+        ("\x1b[2J\x07\x7f\x9b", r"\x1b[2J\x07\x7f\x9b"),
+        ("\u202elenet\u200b\ufeff", r"\u202elenet\u200b\ufeff"),
+        ("\ud800\udcff", r"\ud800\udcff"),
+        ("no\u00a0break\u2028", r"no\xa0break\u2028"),
+        ("é λ 音 × − 😀", "é λ 音 × − 😀"),
+    ],
+)
+def test_nothing_in_it_moves_the_cursor_or_hides(text, shown):
+    assert (
+        str(Problem(text, text, text, text)) == f"{shown}: expected {shown}, got {shown}. {shown}"
+    )
+    assert Problem(text, "", "").place == shown
+
+
+def test_it_can_be_read_however_long_the_input_is():
+    told = str(Problem("p" * 9_999, "e" * 9_999, "g" * 9_999, "h" * 9_999))
+    assert len(told) < 2_600
+    for letter in "pegh":
+        assert f"{letter * 200} … {letter * 200}" in told
+    assert (
+        str(Problem("a", "b" * 1_200, "c" * 400)) == f"a: expected {'b' * 1_200}, got {'c' * 400}."
+    )
 
 
 def test_several():
@@ -94,3 +123,23 @@ def test_did_you_mean_one_of_the_same_folder():
 
 def test_one_of():
     assert one_of(["a", "b"]) == "one of a, b"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (False, "YAML reads no, off and false as false; in quotes they are text."),
+        (True, "YAML reads yes, on and true as true; in quotes they are text."),
+        ("no", "Write false."),
+        ("Off", "Write false."),
+        (0, "Write false."),
+        ("YES", "Write true."),
+        ("on", "Write true."),
+        (1, "Write true."),
+        (2, ""),
+        ("maybe", ""),
+        (None, ""),
+    ],
+)
+def test_truths_and_words_that_are_taken_for_each_other(value, says):
+    assert meant(value) == says

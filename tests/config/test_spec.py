@@ -7,17 +7,8 @@ from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
 from runner.config.errors import Problem
-from runner.config.spec import (
-    LARGEST,
-    Count,
-    Kind,
-    Menu,
-    Padding,
-    Size,
-    Spec,
-    check,
-    check_kind,
-)
+from runner.config.fields import LARGEST, Count, Padding, Size
+from runner.config.spec import Kind, Menu, Spec, check, check_kind
 from runner.stack import Stack
 
 Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
@@ -268,3 +259,33 @@ class TestSizes:
 def test_problems_are_values():
     _, found = check(Outer, {"whole": 0}, "a")
     assert found == [Problem("a.whole", "at least 1", "0")]
+
+
+FALSE = "YAML reads no, off and false as false; in quotes they are text."
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ({"text": False}, f"text: expected text, got false. {FALSE}"),
+        (
+            {"inner": {"colour": False}},
+            f"inner.colour: expected one of red, green, got false. {FALSE}",
+        ),
+        ({"flag": "no"}, "flag: expected true or false, got 'no' (text). Write false."),
+        ({"flag": 1}, "flag: expected true or false, got 1. Write true."),
+        ({"flag": "perhaps"}, "flag: expected true or false, got 'perhaps' (text)."),
+        ({"whole": False}, "whole: expected an integer, got false."),
+    ],
+)
+def test_words_that_yaml_takes_for_truths(raw, says):
+    assert problems(raw) == [says]
+
+
+def test_names_and_kinds_that_yaml_takes_for_truths():
+    layer = {"kind": "flatten"}
+    first, second = problems({"layers": {False: layer, "a": {"kind": False}}}, Stack)
+    assert first.startswith("layers.False: expected a name of letters")
+    assert second.startswith("layers.a.kind: expected one of activation, ")
+    assert first.endswith(f"got false. {FALSE}")
+    assert second.endswith(f"got false. {FALSE}")

@@ -23,9 +23,9 @@ SEED = 1
 PROCESSES = 2
 
 
-@pytest.fixture
-def watch(tmp_path: Path) -> Iterator[Server]:
-    with server(tmp_path) as one:
+@pytest.fixture(scope="module")
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with server(tmp_path_factory.mktemp("watch")) as one:
         yield one
 
 

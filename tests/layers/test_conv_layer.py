@@ -98,7 +98,8 @@ class TestFields:
             ),
             (
                 {"channels": 1, "kernel": 3, "bias": "yes"},
-                "bias: expected a number, got 'yes' (text).",
+                "bias: expected true, false, a number or a list of numbers, got 'yes' (text). "
+                "Write true.",
             ),
             (
                 {"channels": 1, "kernel": 3, "bias": [[1]]},

@@ -14,7 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import suppress
 from typing import ClassVar
 
-from runner.config.spec import Count, Spec
+from runner.config.fields import Count
+from runner.config.spec import Spec
 from runner.sweep.engines.launcher import PACKAGE, EngineLauncher, Pool, shared_cores
 from runner.sweep.engines.process import GRACE, LOST, Call, Ended, deaf_children, perform, threads
 

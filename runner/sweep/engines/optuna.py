@@ -24,9 +24,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from runner.config.errors import SweepFailed, first_line, problem
+from runner.config.fields import Count
 from runner.config.loader import parse
 from runner.config.plain import plain
-from runner.config.spec import Count, Spec
+from runner.config.spec import Spec
 from runner.config.values import ends
 from runner.job import Job
 from runner.sweep.engines.launcher import PACKAGE, EngineLauncher, checked

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from pydantic import Field as Limited
 
 from runner.config.errors import first_line
-from runner.config.spec import Count, Spec
+from runner.config.fields import Count
+from runner.config.spec import Spec
 from runner.sweep.engines.launcher import PACKAGE, UNLIMITED, EngineLauncher, Pool
 from runner.sweep.engines.process import GRACE, LOST, Call, Ended, perform
 
