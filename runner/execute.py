@@ -43,7 +43,8 @@ class Result:
         metrics: names to numbers, nested lists, text or truths.
         outputs: what the task computed, by layer name, as NumPy arrays.
         outcomes: every expectation against what was measured.
-        directory: where everything is written.
+        directory: where everything is written; where that can't be, it isn't there, and the task
+            is one that can do without.
         plan: the stack's plan.
         events: whether there is an event file for TensorBoard.
     """
@@ -171,7 +172,7 @@ class Execution:
             logger.info("resumed: %s", f"goes on after step {step}" if step else "starts anew")
         run.tracker, run.directory = tracker, self.directory
         run.progress, run.say = self._terminal.progress, self._terminal.line
-        self._terminal.plan(_title(job, run), plan, whole=not job.task.needs_torch)
+        _show_head(self._terminal, job, run)
         logger.info("%s\n%s", _title(job, run), plan)
         _log_head(tracker, config, plan, self._origin.command)
         tracker.hparams(self._parameters, self._columns)
@@ -248,6 +249,35 @@ class Execution:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
             self.stop(error)
+
+
+def unrecorded(prepared: Prepared, wanted: Path, terminal: Terminal, why: Exception) -> Result:
+    """Do a task that can do without a directory, where none can be written; it is shown alone.
+
+    Args:
+        prepared: the job.
+        wanted: the directory that it would have had.
+        terminal: where to show it.
+        why: what kept it from being written.
+    """
+    job, run = prepared.job, prepared.run
+    run.progress, run.say = terminal.progress, terminal.line
+    _show_head(terminal, job, run)
+    metrics = job.task.run(run)
+    outcomes = compare(job.expect, metrics)
+    terminal.metrics(metrics)
+    for note in run.notes:
+        terminal.line(note)
+    terminal.outcomes(outcomes)
+    terminal.line()
+    terminal.line(f"Nothing of this is recorded. {reason(why)}")
+    return Result(metrics, run.outputs, outcomes, wanted, run.plan, events=False)
+
+
+def _show_head(terminal: Terminal, job: Job, run: Run) -> None:
+    """The title, and the plan: whole where it is what the task is about."""
+    whole = job.task.uses_data and not job.task.needs_torch
+    terminal.plan(_title(job, run), run.plan, whole=whole)
 
 
 def _place(run: Run, job: Job) -> dict[str, Any]:

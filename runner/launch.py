@@ -19,7 +19,7 @@ from runner.config.hydra_job import hydra_job
 from runner.config.plain import flat, plain
 from runner.config.yaml_text import to_yaml
 from runner.environment import environment
-from runner.execute import Execution, Origin, Result
+from runner.execute import Execution, Origin, Result, unrecorded
 from runner.job import Job
 from runner.plan import Plan
 from runner.prepare import build, host_settings, inspect
@@ -81,27 +81,34 @@ def launch(
                 key=earlier and earlier.key,
             )
             environment()  # is remembered: a directory shall not wait for it to get its status
-            if earlier is not None:
-                directory = earlier.directory
-            else:
-                directory = claim(str(config.hydra.run.dir), "hydra.run.dir")
-            with Execution(
-                prepared, directory, parameters(config), about, Terminal(quiet), earlier
-            ) as execution:
-                with read_write(config.hydra):
-                    config.hydra.run.dir = str(directory)
-                callbacks = Callbacks(config)
-                callbacks.on_run_start(config=config, config_name=config_name)
-                new = earlier is None or not earlier.measured
-                with hydra_job(config, directory, callbacks, record=new) as (task, done):
-                    try:
-                        with execution:  # callbacks find its end recorded
-                            execution.begin(to_yaml(task))
-                            return execution.complete(job.task.run(prepared.run))
-                    finally:
-                        callbacks.on_run_end(
-                            config=config, config_name=config_name, job_return=done
-                        )
+            wanted, begun = str(config.hydra.run.dir), False
+            try:
+                if earlier is not None:
+                    directory = earlier.directory
+                else:
+                    directory = claim(wanted, "hydra.run.dir")
+                with Execution(
+                    prepared, directory, parameters(config), about, Terminal(quiet), earlier
+                ) as execution:
+                    with read_write(config.hydra):
+                        config.hydra.run.dir = str(directory)
+                    callbacks = Callbacks(config)
+                    callbacks.on_run_start(config=config, config_name=config_name)
+                    new = earlier is None or not earlier.measured
+                    with hydra_job(config, directory, callbacks, record=new) as (task, done):
+                        try:
+                            with execution:  # callbacks find its end recorded
+                                execution.begin(to_yaml(task))
+                                begun = True
+                                return execution.complete(job.task.run(prepared.run))
+                        finally:
+                            callbacks.on_run_end(
+                                config=config, config_name=config_name, job_return=done
+                            )
+            except (ConfigError, OSError) as error:
+                if begun or earlier is not None or job.task.needs_directory:
+                    raise
+                return unrecorded(prepared, Path(wanted), Terminal(quiet), error)
 
 
 def origin(

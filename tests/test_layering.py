@@ -20,6 +20,7 @@ TIERS = [
         "runner.kernels",
         "runner.readable",
         "runner.machine",
+        "runner.installation",
         "runner.signals",
     ],
     ["runner.choices"],
@@ -182,6 +183,11 @@ def test_nobody_below_or_beside_knows_the_entries_of_a_menu(menu: str) -> None:
         ("runner.functional", "runner.layers.conv"),  # conv2d validates as the layer does
         ("runner.functional", "runner.layers.pool"),
         ("runner.tasks._target", "runner.layers.conv"),  # the target is a conv layer
+        # The doctor asks each compiler whether it works, and where it keeps what it compiled.
+        ("runner.tasks._doctor_operators", "runner.ops._compiled"),
+        ("runner.tasks._doctor_operators", "runner.ops._tuning"),
+        ("runner.tasks._doctor_operators", "runner.ops.direct.numba_pool_kernels"),
+        ("runner.tasks._doctor_operators", "runner.ops.direct.triton_conv"),
         ("runner.tasks._verify_judge", "runner.ops._cases"),  # no entry, but how auto names cases
     }
     wrong = [

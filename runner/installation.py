@@ -1,0 +1,164 @@
+"""Which libraries the project needs, and what is installed of them; none of them is imported."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parents[1]
+"""The project's checkout, where it is one; otherwise the folder it is installed into."""
+
+DISTRIBUTION, DEVELOPMENT = "runner", "dev"
+"""This project, and its extra for those who change it; nobody else misses what that brings."""
+
+MODULES = {
+    "google-crc32c": "google_crc32c",
+    "hydra-core": "hydra",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+}
+"""What is imported of a distribution, where that has another name."""
+
+Asked = set[tuple[str, str, str]]
+"""Distributions that are asked for: name, versions, extra."""
+
+
+@dataclass(frozen=True, order=True)
+class Library:
+    """A distribution that the project can use.
+
+    Attributes:
+        extra: of this project that brings it; empty for what everybody needs.
+        name: of the distribution.
+        wanted: the versions that should do: ``>=2.4,<3``.
+        version: that is installed, or None.
+    """
+
+    extra: str
+    name: str
+    wanted: str
+    version: str | None
+
+    @property
+    def module(self) -> str:
+        """The name under which it is imported."""
+        return MODULES.get(self.name, self.name)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a version that should do is installed."""
+        if self.version is None:
+            return False
+        return SpecifierSet(self.wanted).contains(self.version, prereleases=True)
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.wanted}"
+
+
+def libraries() -> list[Library]:
+    """All that the project can use on this system; what everybody needs comes first."""
+    asked = declared(ROOT) or installed()
+    return sorted(Library(extra, name, wanted, version(name)) for name, wanted, extra in asked)
+
+
+def version(name: str) -> str | None:
+    """The version of a distribution, or None where there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def declared(root: Path) -> Asked:
+    """What the ``pyproject.toml`` of a checkout asks for; nothing where there is none."""
+    project = _project(root)
+    if not project:
+        return set()
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    return _asked([(Requirement(text), extra) for extra in groups for text in groups[extra]])
+
+
+def installed() -> Asked:
+    """What the metadata ask for that were written when the project was installed."""
+    try:
+        texts = metadata.requires(DISTRIBUTION) or []
+        extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
+        return set()
+    found = []
+    for requirement in map(Requirement, texts):
+        needed = _holds(requirement, "")
+        found += [
+            (requirement, e) for e in ["", *extras] if needed == (not e) and _holds(requirement, e)
+        ]
+    return _asked(found)
+
+
+def stale() -> bool:
+    """Whether a checkout asks for other libraries than when it was installed."""
+    now = declared(ROOT)
+    return bool(now) and version(DISTRIBUTION) is not None and now != installed()
+
+
+def pythons() -> str:
+    """The versions of Python that the project is for."""
+    if project := _project(ROOT):
+        return str(project["requires-python"])
+    return str(metadata.metadata(DISTRIBUTION)["Requires-Python"] or "")
+
+
+def mending(*requirements: str) -> str:
+    """The command that installs something into the Python that runs this.
+
+    Args:
+        requirements: such as ``ray>=2.40``.
+    """
+    python = "python" if shutil.which("python") == sys.executable else sys.executable
+    pip = [python, "-m", "pip"] if find_spec("pip") else ["uv", "pip"]
+    return shlex.join([*pip, "install", *requirements])
+
+
+def advice() -> list[str]:
+    """Which libraries that everybody needs are missing or don't fit, and the command that helps."""
+    wrong = [one for one in libraries() if not one.extra and not one.fits]
+    lines = [
+        f"{one.name}: {one.wanted} is needed, {one.version or 'none'} is installed."
+        for one in wrong
+    ]
+    return [*lines, mending(*map(str, wrong))] if wrong else []
+
+
+@cache
+def _project(root: Path) -> dict[str, Any]:
+    """The project's part of a checkout's ``pyproject.toml``; empty where there is none."""
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        return {}
+    project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
+    return project if project.get("name") == DISTRIBUTION else {}
+
+
+def _asked(found: list[tuple[Requirement, str]]) -> Asked:
+    """Without what is for other systems, or for those who change the project."""
+    return {
+        (one.name, ",".join(sorted(map(str, one.specifier), reverse=True)), extra)
+        for one, extra in found
+        if extra != DEVELOPMENT and _holds(one, extra)
+    }
+
+
+def _holds(requirement: Requirement, extra: str) -> bool:
+    """Whether a requirement is meant for this system, with an extra."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})

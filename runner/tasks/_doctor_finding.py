@@ -1,0 +1,86 @@
+"""What the doctor finds: a table that fits a terminal, and below it what is wrong."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+OK, SKIPPED, WARNING, WRONG = STATES = "ok", "skipped", "warning", "wrong"
+"""From good to bad. What needs something that is wrong is skipped; a warning costs time or comfort,
+what is wrong costs results."""
+
+WIDTH = 80
+"""Columns of the table."""
+
+HEADINGS = "check", "state", "found"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: what was looked at, in a few words.
+        state: `OK`, `WARNING`, `WRONG` or `SKIPPED`.
+        found: what there is.
+        mend: what to do about it, a sentence.
+        command: that does it, if there is one.
+    """
+
+    check: str
+    state: str
+    found: str
+    mend: str = ""
+    command: str = ""
+
+    def metrics(self) -> dict[str, str]:
+        """For ``metrics.json``."""
+        told = {"state": self.state, "found": self.found, "mend": self.mend}
+        return {**told, "command": self.command}
+
+
+def table(findings: Sequence[Finding]) -> list[str]:
+    """A line or more for each finding, of at most `WIDTH` columns."""
+    first = max(len(one.check) for one in findings)
+    second = max(map(len, STATES))
+    lines = [f"{HEADINGS[0]:<{first}}  {HEADINGS[1]:<{second}}  {HEADINGS[2]}"]
+    for one in findings:
+        head = f"{one.check:<{first}}  {one.state:<{second}}  "
+        lines += _wrapped(one.found, head, " " * len(head))
+    return lines
+
+
+def advice(findings: Sequence[Finding]) -> Iterator[str]:
+    """What is wrong first, then what might be better, and how; commands are lines of their own."""
+    for state, title in ((WRONG, "Wrong"), (WARNING, "Could be better")):
+        several = [one for one in findings if one.state == state]
+        if several:
+            yield from ("", f"{title}:")
+        for one in several:
+            yield from _wrapped(f"{one.check}: {one.found}", "  ", "    ")
+            yield from _wrapped(one.mend, "    ", "    ") if one.mend else ()
+            yield from (f"      {line}" for line in one.command.splitlines())
+
+
+def summary(findings: Sequence[Finding]) -> dict[str, int]:
+    """How many findings there are of each state; `expect` holds them to something."""
+    counts = Counter(one.state for one in findings)
+    return {
+        "ok": counts[OK],
+        "warnings": counts[WARNING],
+        "wrong": counts[WRONG],
+        "skipped": counts[SKIPPED],
+    }
+
+
+def _wrapped(text: str, first: str, others: str) -> list[str]:
+    # A path is whole where there is room for it, so that it can be copied.
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+    ) or [first.rstrip()]

@@ -1,0 +1,112 @@
+"""Doctor: is everything there that runs need, and does it work here? What is wrong, how to mend it.
+
+Nothing heavy is imported here: what may be broken is looked at by other processes, so that a
+library that is missing, crashes or hangs is a line of the table and not the end of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
+from pydantic import Field as Limited
+
+from runner import installation
+from runner.tasks import Run, Task
+from runner.tasks._doctor_finding import STATES, Finding, advice, summary, table
+from runner.tasks._doctor_lanes import Check, examine
+from runner.tasks._doctor_machine import encoding
+from runner.tasks._doctor_operators import operators
+
+FIRST = {
+    "python": "Python",
+    "libraries": "libraries",
+    "extras": "extras",
+    "conflicts": "conflicts",
+    "cores": "processor",
+    "memory": "memory",
+    "torch": "torch",
+}
+COMPUTING = {
+    "devices": "devices",
+    "threads": "threads",
+    "triton": "triton",
+    "numba": "numba",
+    "remembered": "auto's memory",
+}
+LAST = {
+    "temporary": "temporary",
+    "home": "home",
+    "configs": "configs",
+    "git": "git",
+    "clock": "clock",
+    "tensorboard": "tensorboard",
+}
+"""Checks, and their names in the table; between these come those of libraries, operators, folders.
+Triton is checked before anything else imports it: without a GPU it is told to interpret."""
+
+APART = "torch", "numba", "llvmlite", "triton", "tensorboard"
+"""Libraries with checks of their own, which import them."""
+
+
+def _listed(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Folders = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class Doctor(Task):
+    """A check-up of the installation.
+
+    Attributes:
+        folders: where runs and sweeps are to be written.
+        seconds: that one check may take.
+    """
+
+    needs_torch: ClassVar[bool] = False
+    needs_directory: ClassVar[bool] = False
+    measures: ClassVar[str] = "ok warnings wrong skipped checks"
+
+    folders: Folders = ("outputs",)
+    seconds: Annotated[float, Limited(gt=0, le=3600)] = 60.0
+
+    @property
+    def uses_data(self) -> bool:
+        """Neither data nor layers matter."""
+        return False
+
+    def run(self, run: Run) -> dict[str, Any]:
+        """How many checks are well, could be better, are wrong; and what each found."""
+        checks = self._checks()
+        found: dict[Check, list[Finding]] = {}
+        with run.progress(len(checks), "checking") as advance:
+            for check, findings in examine(_lanes(checks), self.seconds):
+                found[check] = findings
+                advance(check.title)
+        findings = [*(one for check in checks for one in found[check]), encoding()]
+        for line in ("", *table(findings), *advice(findings)):
+            run.say(line)
+        # Of several findings under one name, the worst counts.
+        ranked = sorted(findings, key=lambda one: STATES.index(one.state))
+        return {**summary(findings), "checks": {one.check: one.metrics() for one in ranked}}
+
+    def _checks(self) -> list[Check]:
+        """All of them, in the order of the table."""
+        libraries = [one.name for one in installation.libraries() if one.name not in APART]
+        return [
+            *(Check(name, title=title) for name, title in FIRST.items()),
+            *(Check("imports", name, name) for name in libraries),
+            *(Check(name, title=title, needs="torch") for name, title in COMPUTING.items()),
+            *(Check("operator", name, f"ops={name}", "torch") for name in operators()),
+            *(Check("folder", path, path) for path in self.folders),
+            *(Check(name, title=title) for name, title in LAST.items()),
+        ]
+
+
+def _lanes(checks: Sequence[Check]) -> list[list[Check]]:
+    """What imports torch, what composes configs, which takes as long, and the rest."""
+    torch = [one for one in checks if "torch" in (one.name, one.needs)]
+    configs = [one for one in checks if one.name == "configs"]
+    return [torch, configs, [one for one in checks if one not in (*torch, *configs)]]
