@@ -159,7 +159,7 @@ def meant(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """A text with an escape for whatever a terminal would obey or hide: ``\\n``, ``\\x1b``."""
+    r"""A text with an escape for whatever a terminal would obey or hide: ``\n``, ``\x1b``."""
     if text.isprintable():
         return text
     return "".join(

@@ -160,8 +160,8 @@ class Task(Kind, ABC):
         needs_directory: whether the task has no use where nothing can be written; one without is
             done even there, and only shown.
         memory_factor: copies of everything planned that the task holds; learning keeps gradients.
-        measures: names of all metrics that the task can have, between spaces; which it has may depend
-            on the run. Empty: nobody knows before.
+        measures: names of all metrics that the task can have, between spaces; which of them it has
+            may depend on the run. Empty: nobody knows before.
         picks_operators: whether the task computes by other operators than those of the run.
         showcase: tags of the pictures that say the most, best first; a report shows them. A tag
             that ends in ``/`` stands for all that begin with it.
