@@ -25,7 +25,13 @@ from runner.config.errors import ConfigError, Problem
 
 # Imported before `plan` below is defined: importing a submodule sets the package's attribute of
 # its name, and must not do so later, when the attribute is the function.
-from runner.plan import Plan
+try:
+    from runner.plan import Plan
+except Exception as error:  # whatever a library raises that is missing or doesn't fit
+    from runner import installation
+
+    installation.explain(error)
+    raise
 
 if TYPE_CHECKING:
     from runner.execute import Result

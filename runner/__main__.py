@@ -11,19 +11,25 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import metadata
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
-from hydra import __version__ as hydra_version
-from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
-from omegaconf import DictConfig
-
-from runner import signals
-from runner.config.compose import CONFIG_NAME, Composer, config_folder
+from runner import installation, signals
 from runner.config.errors import ConfigError, SweepFailed, problem
 from runner.signals import INTERRUPTED, TERMINATED
-from runner.terminal import Terminal, print_error, print_problems
+
+try:
+    from hydra import __version__ as hydra_version
+    from hydra import version
+    from hydra._internal.utils import _run_hydra, get_args_parser
+    from omegaconf import DictConfig
+
+    from runner.config.compose import CONFIG_NAME, Composer, config_folder
+    from runner.terminal import Terminal, print_error, print_problems
+except Exception as error:  # whatever a library raises that is missing or doesn't fit
+    installation.explain(error)
+    raise
 
 DONE, FAILED, BAD_CONFIG, UNEXPECTED, UNREAD = 0, 1, 2, 3, 141
 
@@ -31,6 +37,10 @@ DONE, FAILED, BAD_CONFIG, UNEXPECTED, UNREAD = 0, 1, 2, 3, 141
 def main() -> NoReturn:
     """Do what the command line says, and exit with a code that tells how it went."""
     signals.listen()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A run doesn't end because a terminal has no ×.
+            stream.reconfigure(errors="replace")
     parser = _parser()
     arguments = parser.parse_intermixed_args()
     try:
@@ -58,7 +68,9 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print_error(f"{type(error).__name__}: {error}")
+        lines = [f"{type(error).__name__}: {error}"]
+        for line in installation.reasons(error) if isinstance(error, ImportError) else lines:
+            print_error(line)
         _print_notes(error, "HYDRA_FULL_ERROR=1 shows the traceback.")
         code = FAILED
     sys.stdout.flush()

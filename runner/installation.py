@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
-import tomllib
+import traceback
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
+from runner import signals
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 """The project's checkout, where it is one; otherwise the folder it is installed into."""
@@ -59,6 +62,8 @@ class Library:
     @property
     def fits(self) -> bool:
         """Whether a version that should do is installed."""
+        from packaging.specifiers import SpecifierSet
+
         if self.version is None:
             return False
         return SpecifierSet(self.wanted).contains(self.version, prereleases=True)
@@ -83,6 +88,8 @@ def version(name: str) -> str | None:
 
 def declared(root: Path) -> Asked:
     """What the ``pyproject.toml`` of a checkout asks for; nothing where there is none."""
+    from packaging.requirements import Requirement
+
     project = _project(root)
     if not project:
         return set()
@@ -92,6 +99,8 @@ def declared(root: Path) -> Asked:
 
 def installed() -> Asked:
     """What the metadata ask for that were written when the project was installed."""
+    from packaging.requirements import Requirement
+
     try:
         texts = metadata.requires(DISTRIBUTION) or []
         extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
@@ -130,19 +139,44 @@ def mending(*requirements: str) -> str:
     return shlex.join([*pip, "install", *requirements])
 
 
+def explain(error: Exception) -> None:
+    """End the program, if this is one, with why a library can't be imported, and no traceback.
+
+    Args:
+        error: that was raised in place of a module.
+    """
+    begun = sys.argv[0] == str(Path(__file__).with_name("__main__.py"))
+    if (begun or signals.is_program()) and os.environ.get("HYDRA_FULL_ERROR") != "1":
+        told = [*reasons(error), "HYDRA_FULL_ERROR=1 shows the traceback."]
+        sys.stderr.write("".join(f"{line}\n" for line in told))
+        raise SystemExit(1)
+
+
+def reasons(error: Exception) -> list[str]:
+    """What an error says that was raised by an import, and what can be done about it."""
+    text = f"{type(error).__name__}: {error}"
+    if not isinstance(error, ModuleNotFoundError):
+        text += f" (in {traceback.extract_tb(error.__traceback__)[-1].filename})"
+    return [text, *advice()]
+
+
 def advice() -> list[str]:
     """Which libraries that everybody needs are missing or don't fit, and the command that helps."""
-    wrong = [one for one in libraries() if not one.extra and not one.fits]
-    lines = [
-        f"{one.name}: {one.wanted} is needed, {one.version or 'none'} is installed."
-        for one in wrong
-    ]
-    return [*lines, mending(*map(str, wrong))] if wrong else []
+    try:
+        wrong = [one for one in libraries() if not one.extra and not one.fits]
+    except ImportError:  # who compares versions is missing too
+        return [f"Mend it: {mending('packaging')}"]
+    if not wrong:
+        return []
+    lines = [f"{one} is needed, and {one.version or 'none'} is installed." for one in wrong]
+    return [*lines, f"Mend it: {mending(*map(str, wrong))}"]
 
 
 @cache
 def _project(root: Path) -> dict[str, Any]:
     """The project's part of a checkout's ``pyproject.toml``; empty where there is none."""
+    import tomllib
+
     path = root / "pyproject.toml"
     if not path.is_file():
         return {}
