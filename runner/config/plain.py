@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.errors import ConfigError, Problem, first_line, join, problem
+from runner.config.interpolation import bounded
 from runner.config.yaml_text import written
 
 CALLS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
@@ -33,12 +34,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
     with open_dict(config):
         node = DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
     node._metadata.resolver_cache = config._metadata.resolver_cache  # one moment for ${now:…}
-    try:
-        missing = sorted(OmegaConf.missing_keys(node))
-        resolved = OmegaConf.to_container(node, resolve=True)
-    except OmegaConfBaseException as error:
-        path = error.full_key or "config"
-        raise problem(path, "an interpolation that leads somewhere", first_line(error)) from None
+    with bounded(environment=False) as bounds:
+        try:
+            missing = sorted(OmegaConf.missing_keys(node))
+            resolved = OmegaConf.to_container(node, resolve=True)
+        except OmegaConfBaseException as error:
+            path = error.full_key or "config"
+            expected = "an interpolation that leads somewhere"
+            raise bounds.refusal(path) or problem(path, expected, first_line(error)) from None
     if missing:
         hint = "Give it: {}=…."
         raise ConfigError(

@@ -1,8 +1,8 @@
 """YAML from folders of the user's own: read as data, within limits, whoever wrote it.
 
 Hydra instantiates what its own ``hydra`` node names, and looks for configs wherever a path leads.
-Both are the right of whoever types a command, and of the configs that come with the project. Files
-of an added folder (``--config-dir``, ``hydra.searchpath``) have neither: they may come from anybody.
+That is the right of whoever types a command, and of the configs that come with the project. Files
+of an added folder (``--config-dir``, ``hydra.searchpath``) don't have it: they may be anybody's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ INTERPOLATED = 10_000
 DIGITS = 1_000
 """Characters of a number: reading an integer in base 60 takes the square of its length."""
 
-LOADED = 1_000
+LOADED = 600
 """How often files may be asked for in one composition, which asks for each two or three times."""
 
 _ADDED = re.compile(r"command-line|hydra\.searchpath in .*")
@@ -211,7 +211,7 @@ def _measure(node: yaml.Node, known: dict[yaml.Node, _Weight | None]) -> _Weight
     if node in known:
         weight = known[node]
         if weight is None:
-            raise _TooMuchError("aliases of what came before", "one of what it is in itself")
+            raise _TooMuchError("aliases of what came before", "one of what it is a part of")
         return weight
     known[node] = None
     if isinstance(node, yaml.ScalarNode):

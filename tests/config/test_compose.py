@@ -190,7 +190,11 @@ TASKS = (
         ("seed=???", "seed: expected a value, got nothing (???). Give it: seed=…."),
         ("seed=${nope}", "seed: expected an interpolation that leads somewhere, got"),
         ("seed=${seed}", "seed: expected an interpolation that leads somewhere, got Recursive"),
-        ("seed=${oc.env:NO_SUCH_VARIABLE}", "'NO_SUCH_VARIABLE' not found"),
+        (
+            "seed=${oc.env:NO_SUCH_VARIABLE}",
+            "seed: expected data: YAML here can't read the environment, got "
+            "'${oc.env:NO_SUCH_VARIABLE}'. A shell fills it in: in double quotes, key=$NAME.",
+        ),
         ("data.height=${no_such_resolver:1}", "data.height: expected an interpolation that leads"),
         ("seed=${data.}", "seed: expected a value that can be composed, got '${data.}'."),
         ("stack.layers=[]", "stack.layers: expected a value that can be composed, got '[]'."),

@@ -34,17 +34,14 @@ def folder(tmp_path: Path) -> Path:
         "mine/stack/lenet.yaml": "layers: {own: {kind: conv, out_channels: 2}}\n",
         "mine/experiment/own.yaml": "# @package _global_\ndefaults:\n  - override /stack: lenet\n"
         "  - override /data: digits\n  - _self_\nseed: ${threads}\nthreads: 2\n",
-        "mine/main.yaml": "defaults: [config, extra: null, _self_]\n"
-        "hydra: {searchpath: [file://FURTHER]}\nwhere: ${hydra.runtime.cwd}\n",
-        "mine/other.yaml": "defaults: [config, _self_]\n"
-        "hydra: {run: {dir: '${hydra.runtime.cwd}/out'}}\n",
+        "mine/main.yaml": "defaults: [config, extra: null, _self_]\nwhere: ${hydra.runtime.cwd}\n",
+        "mine/other.yaml": "defaults: [config, _self_]\nseed: 3\n",
         "further/extra/one.yaml": "a: 1\n",
         "further/extra/two.yaml": "# @package extra.inner\na: ${seed}\n",
     }
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        further = (tmp_path / "further").as_posix()
-        (tmp_path / name).write_text(content.replace("FURTHER", further))
+        (tmp_path / name).write_text(content)
     return tmp_path
 
 
@@ -145,8 +142,9 @@ def test_configs_of_ones_own(folder: Path) -> None:
             [further, "seed=1"],
         ],
         "main": [
-            ["extra=one"],
-            ["extra=two", "seed=5"],
+            ["extra=one"],  # not without the further folder
+            [further, "extra=one"],
+            [further, "extra=two", "seed=5"],
             ["~where"],
             ["where=1", "+extra.x=2"],
         ],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from attacking import Attack
 
@@ -69,9 +67,7 @@ OF_HYDRA = {
         "experiment/evil": f"{GLOBAL}expect: {{a: &a {{callbacks: {{x: {CALL}}}}}}}\nhydra: *a\n"
     },
     "in escapes": {"experiment/evil": GLOBAL + NODE.replace("hydra", '"\\x68ydra"')},
-    "as a text": {
-        "experiment/evil": GLOBAL + '"' + NODE.strip().replace('"', '\\"') + '"\n'
-    },
+    "as a text": {"experiment/evil": GLOBAL + '"' + NODE.strip().replace('"', '\\"') + '"\n'},
     "with dots": {"experiment/evil": f"{GLOBAL}hydra.callbacks.x: {CALL}\n"},
     "a search path": {
         "experiment/evil": f"{GLOBAL}hydra: {{searchpath: ['file://MARKER']}}\n",

@@ -209,9 +209,9 @@ def test_a_search_may_have_more_values_than_a_grid_has_jobs(faulty: Faulty) -> N
 def test_the_sweeper_may_be_chosen_by_a_config(faulty: Faulty) -> None:
     (faulty.configs / "search.yaml").write_text(
         "defaults:\n  - config\n  - override /hydra/sweeper: optuna\n  - _self_\n"
-        "hydra:\n  sweeper:\n    n_trials: 2\n"
     )
     words = ["--config-name", "search", f"hydra.sweep.dir={FOLDER}", "task.x=interval(0,1)"]
+    words.append("hydra.sweeper.n_trials=2")
     code, _, err = faulty.sweep(*words)
     assert code == 0, err
     assert sorted(seeds()) == [0, 1]
