@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run report test test-slow lint clean
+.PHONY: run report doctor test test-slow lint clean
 
 run: $(INSTALLED)
 	$(BIN)/python -m runner task=edge
 
 report: $(INSTALLED)
 	$(BIN)/python -m runner -m 'experiment=glob(**)' hydra.sweep.dir=outputs/report
+
+doctor: $(INSTALLED)
+	$(BIN)/python -m runner task=doctor
 
 test: lint
 	$(BIN)/python -m pytest -n 2 -m "not slow"

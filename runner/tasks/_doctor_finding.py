@@ -43,7 +43,7 @@ class Finding:
 
 def table(findings: Sequence[Finding]) -> list[str]:
     """A line or more for each finding, of at most `WIDTH` columns."""
-    first = max(len(one.check) for one in findings)
+    first = max(len(text) for text in (HEADINGS[0], *(one.check for one in findings)))
     second = max(map(len, STATES))
     lines = [f"{HEADINGS[0]:<{first}}  {HEADINGS[1]:<{second}}  {HEADINGS[2]}"]
     for one in findings:
@@ -54,14 +54,15 @@ def table(findings: Sequence[Finding]) -> list[str]:
 
 def advice(findings: Sequence[Finding]) -> Iterator[str]:
     """What is wrong first, then what might be better, and how; commands are lines of their own."""
-    for state, title in ((WRONG, "Wrong"), (WARNING, "Could be better")):
-        several = [one for one in findings if one.state == state]
+    for state, title in ((WRONG, "Wrong"), (WARNING, "Could be better"), (OK, "Could be added")):
+        several = [one for one in findings if one.state == state and (one.mend or state != OK)]
         if several:
             yield from ("", f"{title}:")
         for one in several:
             yield from _wrapped(f"{one.check}: {one.found}", "  ", "    ")
             yield from _wrapped(one.mend, "    ", "    ") if one.mend else ()
-            yield from (f"      {line}" for line in one.command.splitlines())
+            for line in one.command.splitlines():
+                yield from _continued(line, "      ")
 
 
 def summary(findings: Sequence[Finding]) -> dict[str, int]:
@@ -84,3 +85,11 @@ def _wrapped(text: str, first: str, others: str) -> list[str]:
         subsequent_indent=others,
         break_on_hyphens=False,
     ) or [first.rstrip()]
+
+
+def _continued(command: str, indent: str) -> list[str]:
+    """A command on lines that a shell takes for one."""
+    lines = textwrap.wrap(
+        command, WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False
+    )
+    return [f"{indent}{line}" for line in " \\\n".join(lines).splitlines()]

@@ -68,6 +68,11 @@ def tried(check: str, path: Path, state: str, mend: str, command: str = "") -> F
         command: that does it.
     """
     where = path.absolute()
+
+    def place(folder: Path) -> str:
+        name = _short(folder)
+        return "" if name == check else f"{name}: "
+
     try:
         while not where.exists():
             where = where.parent
@@ -75,9 +80,9 @@ def tried(check: str, path: Path, state: str, mend: str, command: str = "") -> F
             trouble = _trouble(Path(own))
         free = shutil.disk_usage(where).free
     except OSError as error:
-        found = f"{_short(where)}: {(error.strerror or str(error)).lower()}"
+        found = place(where) + (error.strerror or str(error)).lower()
         return Finding(check, state, found, mend, command)
-    found = f"{_short(where)}: {readable_bytes(free)} free{_kind(where)}"
+    found = f"{place(where)}{readable_bytes(free)} free{_kind(where)}"
     if trouble:
         return Finding(check, WARNING, f"{found}; {trouble}", "Use a local disk.")
     if free < ROOM:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from time import monotonic
 
+from runner import installation
 from runner.tasks._doctor_finding import SKIPPED, WRONG, Finding
 
 CHILD = "runner.tasks._doctor_child"
@@ -32,23 +33,27 @@ class Check:
 
     Attributes:
         name: of the function that does, in the child.
-        argument: what that is given.
-        title: in the table, where the check itself can't say anything.
+        title: in the table.
+        argument: what the function is given.
         needs: the name of a check without which this one makes no sense.
     """
 
     name: str
+    title: str
     argument: str = ""
-    title: str = ""
     needs: str = ""
 
     def lost(self, why: str) -> Finding:
         """That it could not be done."""
-        return Finding(self.title or self.name, WRONG, why)
+        names = [str(one) for one in installation.libraries() if one.name == self.title]
+        if not names:
+            return Finding(self.title, WRONG, why)
+        command = installation.mending("--force-reinstall", *names)
+        return Finding(self.title, WRONG, why, "Install it anew.", command)
 
     def skipped(self) -> Finding:
         """That it was not done, as what it needs is wrong."""
-        return Finding(self.title or self.name, SKIPPED, f"needs {self.needs}")
+        return Finding(self.title, SKIPPED, f"needs {self.needs}")
 
 
 Told = tuple[Check, list[Finding]]
@@ -127,7 +132,7 @@ class _Lane:
     def late(self) -> Iterator[Told]:
         """What to tell of a check that takes too long, if one does."""
         if monotonic() >= self.deadline:
-            yield from self._blame(f"took more than {self._limit:g} s, and was ended")
+            yield from self._blame(f"not done in {self._limit:g} s (task.seconds)")
 
     def _blame(self, why: str) -> Iterator[Told]:
         """Give up the check that the process was at, and do the rest in another."""

@@ -35,12 +35,16 @@ def extras(_: str) -> list[Finding]:
     """Which of the extras are there; nobody needs them all."""
     optional = [one for one in installation.libraries() if one.extra]
     there = [f"{one.name} {one.version}" for one in optional if one.fits]
-    absent = [f"{one.name} ({one.extra})" for one in optional if one.version is None]
-    found = ", ".join(there) or "none"
-    if absent:
-        found += f"; not installed: {', '.join(absent)}"
     unfit = [one for one in optional if one.version is not None and not one.fits]
-    return [Finding("extras", OK, found), *(_unfit(one, WARNING) for one in unfit)]
+    found = [Finding("extras", OK, ", ".join(there) or "none")]
+    found += [_unfit(one, WARNING) for one in unfit]
+    absent = [one for one in optional if one.version is None]
+    if absent:
+        names = ", ".join(f"{one.name} ({one.extra})" for one in absent)
+        mend = "Each serves one purpose, named in brackets. All of them:"
+        command = installation.mending(*map(str, absent))
+        found.append(Finding("other extras", OK, f"not installed: {names}", mend, command))
+    return found
 
 
 def _unfit(library: Library, state: str) -> Finding:

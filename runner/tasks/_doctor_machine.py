@@ -33,6 +33,9 @@ THREADS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 PINS = "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"
 """Variables that tie threads to processors: those of all workers to the same ones."""
 
+GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""The trees of control groups, and in which of them this process is."""
+
 HOUR = 3600.0
 
 
@@ -46,16 +49,16 @@ def python(_: str) -> list[Finding]:
     return [Finding("Python", OK, told)]
 
 
-def encoding() -> Finding:
+def encoding(title: str) -> Finding:
     """Whether the terminal, or who reads the output, is given all characters."""
     name = sys.stdout.encoding or "ascii"
     try:
         CHARACTERS.encode(name)
     except (UnicodeEncodeError, LookupError):
-        mend = "What it can't show is printed as '?'. Use a locale with UTF-8, or say"
-        found = f"{name}, which can't show all of ×, ·, ≤ and √"
-        return Finding("output", WARNING, found, mend, "export PYTHONIOENCODING=utf-8")
-    return Finding("output", OK, name)
+        mend = "What it can't show is printed as '?'. Choose a locale with UTF-8, or say"
+        found = f"{name}, which lacks signs that tables and messages use"
+        return Finding(title, WARNING, found, mend, "export PYTHONIOENCODING=utf-8")
+    return Finding(title, OK, name)
 
 
 def cores(_: str) -> list[Finding]:
@@ -100,12 +103,12 @@ def _groups(controller: str) -> Iterator[tuple[bool, Path]]:
     """
     lines: list[str] = []
     with suppress(OSError):
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = OWN.read_text().splitlines()
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        root = Path("/sys/fs/cgroup", controller if controllers else "")
+        root = GROUPS / (controller if controllers else "")
         # A container may see its own group as the root, whatever the path says.
         below = root / path.lstrip("/")
         for folder in (below, *below.parents):

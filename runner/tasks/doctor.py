@@ -7,12 +7,17 @@ library that is missing, crashes or hangs is a line of the table and not the end
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 from pydantic import Field as Limited
 
 from runner import installation
+from runner.config.errors import did_you_mean, one_of, problem
+from runner.ops import Ops
+from runner.plan import Plan
+from runner.stack import Stack
 from runner.tasks import Run, Task
 from runner.tasks._doctor_finding import STATES, Finding, advice, summary, table
 from runner.tasks._doctor_lanes import Check, examine
@@ -46,6 +51,9 @@ LAST = {
 """Checks, and their names in the table; between these come those of libraries, operators, folders.
 Triton is checked before anything else imports it: without a GPU it is told to interpret."""
 
+OUTPUT = "output"
+"""The one check that no other process can do."""
+
 APART = "torch", "numba", "llvmlite", "triton", "tensorboard"
 """Libraries with checks of their own, which import them."""
 
@@ -54,13 +62,14 @@ def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-Folders = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class Doctor(Task):
     """A check-up of the installation.
 
     Attributes:
+        only: names of checks as the table has them, or patterns such as ``ops=*``; null for all.
         folders: where runs and sweeps are to be written.
         seconds: that one check may take.
     """
@@ -69,7 +78,8 @@ class Doctor(Task):
     needs_directory: ClassVar[bool] = False
     measures: ClassVar[str] = "ok warnings wrong skipped checks"
 
-    folders: Folders = ("outputs",)
+    only: Texts | None = None
+    folders: Texts = ("outputs", "outputs/sweeps")
     seconds: Annotated[float, Limited(gt=0, le=3600)] = 60.0
 
     @property
@@ -77,31 +87,44 @@ class Doctor(Task):
         """Neither data nor layers matter."""
         return False
 
+    def check(self, plan: Plan, stack: Stack, ops: Ops) -> None:
+        """Every pattern must stand for a check."""
+        titles = [OUTPUT, *(one.title for one in self._all())]
+        for i, pattern in enumerate(self.only or ()):
+            if not any(fnmatchcase(title, pattern) for title in titles):
+                hint = did_you_mean(pattern, titles)
+                raise problem(f"task.only[{i}]", one_of(titles), f"'{pattern}'", hint)
+
     def run(self, run: Run) -> dict[str, Any]:
         """How many checks are well, could be better, are wrong; and what each found."""
-        checks = self._checks()
+        checks = [one for one in self._all() if self._asked(one.title)]
         found: dict[Check, list[Finding]] = {}
         with run.progress(len(checks), "checking") as advance:
             for check, findings in examine(_lanes(checks), self.seconds):
                 found[check] = findings
                 advance(check.title)
-        findings = [*(one for check in checks for one in found[check]), encoding()]
+        findings = [one for check in checks for one in found[check]]
+        findings += [encoding(OUTPUT)] if self._asked(OUTPUT) else []
         for line in ("", *table(findings), *advice(findings)):
             run.say(line)
         # Of several findings under one name, the worst counts.
         ranked = sorted(findings, key=lambda one: STATES.index(one.state))
         return {**summary(findings), "checks": {one.check: one.metrics() for one in ranked}}
 
-    def _checks(self) -> list[Check]:
-        """All of them, in the order of the table."""
+    def _asked(self, title: str) -> bool:
+        patterns = ("*",) if self.only is None else self.only
+        return any(fnmatchcase(title, pattern) for pattern in patterns)
+
+    def _all(self) -> list[Check]:
+        """All checks but that of the output, in the order of the table."""
         libraries = [one.name for one in installation.libraries() if one.name not in APART]
         return [
-            *(Check(name, title=title) for name, title in FIRST.items()),
+            *(Check(name, title) for name, title in FIRST.items()),
             *(Check("imports", name, name) for name in libraries),
-            *(Check(name, title=title, needs="torch") for name, title in COMPUTING.items()),
-            *(Check("operator", name, f"ops={name}", "torch") for name in operators()),
+            *(Check(name, title, needs="torch") for name, title in COMPUTING.items()),
+            *(Check("operator", f"ops={name}", name, "torch") for name in operators()),
             *(Check("folder", path, path) for path in self.folders),
-            *(Check(name, title=title) for name, title in LAST.items()),
+            *(Check(name, title) for name, title in LAST.items()),
         ]
 
 
