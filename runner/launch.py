@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from runner.config.errors import ConfigError, Problem, problem
 from runner.config.headers import header
 from runner.config.hydra_job import hydra_job
 from runner.config.plain import flat, plain
+from runner.config.recorded import record_folder
 from runner.config.yaml_text import to_yaml
 from runner.environment import environment
 from runner.execute import Execution, Origin, Result, unrecorded
@@ -80,16 +82,18 @@ def launch(
                 job=earlier and earlier.job,
                 key=earlier and earlier.key,
             )
+            told, terminal = parameters(config), Terminal(quiet)
             environment()  # is remembered: a directory shall not wait for it to get its status
             wanted, begun = str(config.hydra.run.dir), False
             try:
-                if earlier is not None:
-                    directory = earlier.directory
-                else:
-                    directory = claim(wanted, "hydra.run.dir")
-                with Execution(
-                    prepared, directory, parameters(config), about, Terminal(quiet), earlier
-                ) as execution:
+                with ExitStack() as going:
+                    with signals.held():
+                        if earlier is not None:
+                            directory = earlier.directory
+                        else:
+                            directory = claim(wanted, "hydra.run.dir")
+                        execution = Execution(prepared, directory, told, about, terminal, earlier)
+                        going.enter_context(execution)
                     with read_write(config.hydra):
                         config.hydra.run.dir = str(directory)
                     callbacks = Callbacks(config)
@@ -108,7 +112,7 @@ def launch(
             except (ConfigError, OSError) as error:
                 if begun or earlier is not None or job.task.needs_directory:
                     raise
-                return unrecorded(prepared, Path(wanted), Terminal(quiet), error)
+                return unrecorded(prepared, Path(wanted), terminal, error)
 
 
 def origin(
@@ -179,6 +183,7 @@ def valid(composed: Composed) -> tuple[Job, dict[str, Any]]:
     try:
         raw = plain(composed.config)
         job = Job.parse(raw)
+        record_folder(composed.config)
     except ConfigError as error:
         raise ConfigError(*_once([*composed.problems, *error.problems])) from None
     if composed.problems:

@@ -21,6 +21,7 @@ WORDS = {INTERRUPTED: "interrupted by Ctrl-C", TERMINATED: "terminated"}
 """What is told of it."""
 
 _at_once = True
+_holding, _held = False, 0
 
 
 def is_program() -> bool:
@@ -51,8 +52,26 @@ def ending(*, at_once: bool) -> Iterator[None]:
         _at_once = before
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Let signals wait until the end of what is short, and must be done whole or not at all."""
+    global _holding, _held
+    _holding = True
+    try:
+        yield
+    finally:
+        _holding = False
+        if _held:
+            number, _held = _held, 0
+            _end(number, None)
+
+
 def _end(number: int, _: FrameType | None) -> None:
+    global _held
     code = 128 + number
+    if _holding:
+        _held = number
+        return
     if _at_once:
         os.write(2, f"{WORDS[code]}\n".encode())
         os._exit(code)

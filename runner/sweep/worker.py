@@ -15,6 +15,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from runner import signals
 from runner.config.compose import Composer
 from runner.config.errors import ConfigError, problem
 from runner.config.plain import plain
@@ -160,16 +161,13 @@ class Worker:
         try:
             job = Job.parse(plain(task_config))
             going.enter_context(host_settings(job))  # one job's threads are not the next one's
-            execution = Execution(
-                prepare(job, job.plan(), _shared_images(job)),
-                folder,
-                parameters=parameters(task_config),
-                origin=where,
-                terminal=Terminal(quiet=True),
-                earlier=earlier,
-                columns=self.columns,
-            )
-            going.enter_context(execution)
+            prepared = prepare(job, job.plan(), _shared_images(job))
+            told, terminal = parameters(task_config), Terminal(quiet=True)
+            with signals.held():
+                execution = Execution(
+                    prepared, folder, told, where, terminal, earlier, self.columns
+                )
+                going.enter_context(execution)
             execution.begin(to_yaml(task_config))
             execution.prepared.run.progress = steps
             return execution
