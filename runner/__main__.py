@@ -10,6 +10,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from io import TextIOWrapper
 from pathlib import Path
@@ -23,7 +24,8 @@ try:
     from hydra import __version__ as hydra_version
     from hydra import version
     from hydra._internal.utils import _run_hydra, get_args_parser
-    from omegaconf import DictConfig
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     from runner.config.compose import CONFIG_NAME, Composer, config_folder
     from runner.terminal import Terminal, print_error, print_problems
@@ -103,6 +105,7 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
     from runner import launch, report
 
     version.setbase("1.3")
+    _check_places(arguments)
     if arguments.experimental_rerun:
         hint = "A run's status.json has the command that runs it again."
         raise problem("--experimental-rerun", "nothing", "a file", hint)
@@ -121,16 +124,19 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         return DONE
     name = arguments.config_name or CONFIG_NAME
     where = {"config_dir": arguments.config_dir, "config_name": name}
-    shows = (arguments.help, arguments.hydra_help, arguments.info, arguments.shell_completion)
-    if arguments.cfg:
+    if arguments.shell_completion:
+        _check_completion(arguments.overrides)
+        _run_hydra(arguments, parser, _never, str(config_folder()), name)
+        return DONE
+    if arguments.cfg or arguments.help or arguments.hydra_help or arguments.info:
         if arguments.multirun:
             arguments.overrides = _first_job(arguments.overrides, **where)
             arguments.multirun = False  # Hydra shows one config
-        launch.check(arguments.overrides, **where)
-    elif any(shows) and (arguments.config_dir or "searchpath" in " ".join(arguments.overrides)):
-        with Composer(arguments.config_dir, name) as composer:
-            composer.compose(arguments.overrides)  # Hydra reads added folders as it reads its own
-    if arguments.cfg or any(shows):
+        if arguments.cfg:
+            launch.check(arguments.overrides, **where)
+        if arguments.overrides or arguments.config_dir or arguments.package:
+            # Hydra reads added folders as it reads its own, and stops at the first mistake.
+            arguments.overrides = _composed(arguments.overrides, arguments.package, **where)
         _run_hydra(arguments, parser, _never, str(config_folder()), name)
         return DONE
     if arguments.resume is not None:
@@ -146,6 +152,51 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         return DONE if swept.holds else UNEXPECTED
     result = launch.launch(arguments.overrides, **where)
     return DONE if result.holds else UNEXPECTED
+
+
+def _check_places(arguments: Namespace) -> None:
+    """Refuse what can't be the name of a folder; whether it is there is told by who needs it."""
+    for flag in ("config_dir", "report", "summary", "resume"):
+        text = getattr(arguments, flag)
+        try:
+            if text is not None:
+                Path(text).expanduser().stat()
+        except FileNotFoundError:
+            pass
+        except (OSError, RuntimeError, ValueError) as error:  # too long, no such home
+            why = getattr(error, "strerror", None) or error
+            raise problem(f"--{flag.replace('_', '-')}", "a folder", f"'{text}': {why}") from None
+
+
+def _check_completion(overrides: Sequence[str]) -> None:
+    """Refuse what Hydra's shell completion has no answer to."""
+    keys = [word.partition("=")[0] for word in overrides]
+    if keys not in (["install"], ["uninstall"], ["query"]):
+        got = ", ".join(overrides) or "nothing"
+        expected = "install=SHELL or uninstall=SHELL, for bash, fish or zsh"
+        raise problem("--shell-completion", expected, got)
+    if keys == ["query"] and "COMP_LINE" not in os.environ:
+        raise problem("--shell-completion", "a shell that asks", "query without COMP_LINE")
+
+
+def _composed(
+    overrides: Sequence[str], package: str | None, config_dir: str | None, config_name: str
+) -> list[str]:
+    """The overrides as Hydra takes them.
+
+    Raises:
+        ConfigError: it doesn't, or there is no such package to show.
+    """
+    with Composer(config_dir, config_name) as composer:
+        composed = composer.compose(overrides)
+        if composed.problems:
+            raise ConfigError(*composed.problems)
+        if package is not None and package != "_global_":
+            with suppress(OmegaConfBaseException):
+                if OmegaConf.select(composed.config, package) is not None:
+                    return composed.overrides
+            raise problem("--package", "a part of the config", f"'{package}'")
+        return composed.overrides
 
 
 def _first_job(overrides: Sequence[str], config_dir: str | None, config_name: str) -> list[str]:
