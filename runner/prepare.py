@@ -121,6 +121,19 @@ def _set_up_torch(job: Job) -> str:
     device = job.resolve_device()
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    torch.manual_seed(job.seed)
+    _seed(job.seed, device)
     exactness.be_exact()
     return device
+
+
+def _seed(seed: int, device: str) -> None:
+    """Seed the generators that are used.
+
+    ``torch.manual_seed`` also notes, with a traceback, the seed of every kind of device that isn't
+    in use: memory that would grow with each job of a sweep.
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if not device.startswith("cpu"):
+        torch.manual_seed(seed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -31,11 +32,15 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.core.utils import JobRuntime
+from hydra.errors import OverrideParseException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, StringNode, open_dict
 
 from runner.config.copies import Mold, half_twin, twin
+from runner.config.errors import first_line, problem
+from runner.config.limits import check_override
+from runner.config.nodes import node_at, put, read
 from runner.config.untrusted import Bounded, check_inside, guarded
 
 REMEMBERED = 256
@@ -55,13 +60,17 @@ def parse(text: str) -> Override:
     """An override as Hydra's grammar reads it; it is shared, and not to be changed.
 
     Raises:
+        ConfigError: it is too long or too deep to be read.
         OverrideParseException: it can't be read.
     """
+    check_override(text)
     if number := NUMBER.fullmatch(text):
         key, whole, real = number.groups()
         value = float(real) if whole is None else int(whole)
         return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, value, input_line=text)
     (override,) = OverridesParser.create().parse_overrides([text])
+    if not override.key_or_group:  # such as +=
+        raise OverrideParseException(text, "no key")
     return override
 
 
@@ -302,7 +311,11 @@ class Loader(ConfigLoaderImpl):
         key = (config_name, searched)
         if key not in self._repositories:
             files = CachingConfigRepository(self.repository)
-            self._process_config_searchpath(config_name, parsed, files)
+            with warnings.catch_warnings(record=True) as told:  # of folders that aren't there
+                self._process_config_searchpath(config_name, parsed, files)
+            for one in told:
+                got = f"'{first_line(one.message)}'"  # type: ignore[arg-type]  # it is a warning
+                raise problem("hydra.searchpath", "folders that are there", got)
             self._repositories[key] = files
         return self._repositories[key]
 
@@ -348,25 +361,25 @@ class Loader(ConfigLoaderImpl):
 
 def _tell_job(config: DictConfig, config_name: str | None, parsed: Sequence[Override]) -> None:
     """Fill in what the ``hydra`` node says about this very job."""
-    node = config.hydra
-    job, of_task = node.job, [o for o in parsed if not o.is_hydra_override()]
-    _extend(node.overrides.task, of_task)
-    _extend(node.overrides.hydra, [o for o in parsed if o.is_hydra_override()])
-    copied = job.env_copy
-    if copied:
-        with open_dict(node):
+    of_task = [o for o in parsed if not o.is_hydra_override()]
+    _extend(node_at(config, "hydra.overrides.task"), of_task)
+    _extend(node_at(config, "hydra.overrides.hydra"), [o for o in parsed if o.is_hydra_override()])
+    if copied := read(config, "hydra.job.env_copy"):
+        with open_dict(config.hydra):
             for key in copied:
-                job.env_set[key] = os.environ[key]
-    if "name" not in job:
-        job.name = JobRuntime.instance().get("name")
-    style = job.config.override_dirname
-    job.override_dirname = get_overrides_dirname(
-        overrides=of_task,
-        kv_sep=style.kv_sep,
-        item_sep=style.item_sep,
-        exclude_keys=style.exclude_keys,
-    )
-    job.config_name = config_name
+                if key not in os.environ:
+                    expected = "variables of the environment"
+                    raise problem("hydra.job.env_copy", expected, f"'{key}'")
+                config.hydra.job.env_set[key] = os.environ[key]
+    if read(config, "hydra.job.name") is None and "name" not in config.hydra.job:
+        put(config, "hydra.job.name", JobRuntime.instance().get("name"))
+    style = {
+        name: read(config, f"hydra.job.config.override_dirname.{name}")
+        for name in ("kv_sep", "item_sep", "exclude_keys")
+    }
+    told = get_overrides_dirname(overrides=of_task, **style)
+    put(config, "hydra.job.override_dirname", told)
+    put(config, "hydra.job.config_name", config_name)
 
 
 def _extend(told: ListConfig, overrides: Sequence[Override]) -> None:

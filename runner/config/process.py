@@ -11,6 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobRuntime
 from omegaconf import DictConfig, OmegaConf
 
+from runner.config.nodes import node_at
+
 PLUGINS = {
     ("hydra/sweeper", "runner"): "Sweeper",
     ("hydra/sweeper", "_optuna"): "OptunaSweeper",
@@ -54,5 +56,5 @@ class Globals:
 
 def refer_to(config: DictConfig) -> None:
     """Make ``${hydra:…}`` refer to a config, as ``HydraConfig.set_config`` does, without a copy."""
-    OmegaConf.set_readonly(config.hydra, True)
+    OmegaConf.set_readonly(node_at(config, "hydra"), True)
     HydraConfig.instance().cfg = config  # type: ignore[assignment]  # Hydra does the same

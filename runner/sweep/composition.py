@@ -8,11 +8,12 @@ from typing import Any
 
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig
 
 from runner.config.compose import Composed, Composer
 from runner.config.errors import ConfigError
 from runner.config.loader import REMEMBERED, parse
+from runner.config.nodes import put
 from runner.config.process import refer_to
 
 
@@ -93,9 +94,8 @@ class SweepComposer:
 
 
 def _tell_number(config: DictConfig, number: int) -> None:
-    with read_write(config.hydra):
-        job = config.hydra.job
-        job.id, job.num = str(number), number
+    put(config, "hydra.job.id", str(number))
+    put(config, "hydra.job.num", number)
 
 
 def _shape(text: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf, prod
 from pathlib import PurePath
-from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.errors import OverrideParseException
@@ -16,7 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from runner.config.compose import Composed
 from runner.config.errors import ConfigError, Problem, describe, first_line, problem
 from runner.config.loader import parse
+from runner.config.nodes import node_at, read
 from runner.config.spec import Spec
+from runner.config.yaml_text import written
 from runner.job import Job, Sweep
 from runner.launch import choices, parameters, valid
 from runner.sweep.composition import SweepComposer
@@ -186,15 +187,15 @@ class _Found:
 
 def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence[str]) -> None:
     composed = composer.compose(words, number=number, draft=True)
-    checks.skip |= OmegaConf.select(composed.config, "sweep.on_invalid") == "skip"
+    checks.skip |= read(composed.config, "sweep.on_invalid") == "skip"
     job, raw = valid(composed)
     plan = job.plan()
     config = composed.config
-    chosen = config.hydra.runtime.choices
+    chosen = written(node_at(config, "hydra.runtime.choices"))
     needed = job.task.needs_torch and job.device not in ("auto", "cpu")
     if needed and chosen["hydra/launcher"] in HERE:
         job.resolve_device()  # imports torch, so it comes last
-    if _written(config, SUBDIR) == "${hydra.job.num}":
+    if node_at(config, SUBDIR)._value() == "${hydra.job.num}":
         wanted = str(number)  # the default
     else:
         wanted = _subdir(composer.compose(words, number=number).config)
@@ -206,7 +207,7 @@ def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence
     checks.tasks[job.task.kind] = None
     checks.mended |= {text.lstrip("+").partition("=")[0] for text in composed.mended}
     # Jobs that change the process's folder or environment have it for themselves.
-    alone = config.hydra.job.chdir or config.hydra.job.env_set
+    alone = read(config, "hydra.job.chdir") or read(config, "hydra.job.env_set")
     relatives = None if alone else kin(job, plan)
     draft = composed if composed.draft else None
     checks.good.append(Checked(number, digest(raw), tuple(words), wanted, relatives, draft))
@@ -228,15 +229,6 @@ def _subdir(config: DictConfig) -> str:
     if any(len(part.encode()) > LONGEST for part in PurePath(name).parts):
         raise problem(SUBDIR, f"names of at most {LONGEST} bytes", describe(name))
     return name
-
-
-def _written(config: DictConfig, path: str) -> Any:
-    """A value as it is written, or None where there is none."""
-    value: Any = config._value()
-    for key in path.split("."):
-        node = value.get(key) if isinstance(value, dict) else None
-        value = None if node is None else node._value()
-    return value
 
 
 def _differences(told: dict[Sweep, int]) -> list[Problem]:
