@@ -16,9 +16,10 @@ from runner.choices import choices
 from runner.config.errors import ConfigError
 from runner.environment import computing, environment
 from runner.expect import Outcome, compare
-from runner.job import Job
+from runner.job import GIB, Job
 from runner.plan import Plan
 from runner.prepare import Prepared
+from runner.readable import readable_bytes
 from runner.signals import TERMINATED
 from runner.tasks import Run
 from runner.terminal import Terminal
@@ -278,6 +279,9 @@ def _show_head(terminal: Terminal, job: Job, run: Run) -> None:
     """The title, and the plan: whole where it is what the task is about."""
     whole = job.task.uses_data and not job.task.needs_torch
     terminal.plan(_title(job, run), run.plan, whole=whole)
+    if job.task.needs_torch and (needed := job.memory(run.plan)) >= GIB:
+        limit = f"memory_limit_gib is {job.memory_limit_gib:g}"
+        terminal.line(f"takes about {readable_bytes(needed)} of memory ({limit})", "dim")
 
 
 def _place(run: Run, job: Job) -> dict[str, Any]:

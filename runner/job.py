@@ -145,6 +145,11 @@ class Job(Spec):
         self.task.check(plan, self.stack, self.ops)
         return plan
 
+    def memory(self, plan: Plan) -> int:
+        """Bytes that the run takes, besides those of Python and its libraries."""
+        overhead = self.task.overhead(plan, self.stack, self.ops)
+        return plan.needed(self.data.count(), self.task.memory_factor, overhead)
+
     def _check_auto(self, plan: Plan) -> None:
         """Refuse settings of `auto` where nothing is computed by it.
 

@@ -79,7 +79,7 @@ class Edge(Task):
         """Magnitude, direction, detections and the grid of half pixels that scores them."""
         output = plan.output
         size = output.height * output.width if isinstance(output, Shape) else 0
-        return plan.batch * size * 24 + plan.input.height * plan.input.width * 24
+        return plan.batch * size * 12 + plan.input.height * plan.input.width * 16
 
     def run(self, run: Run) -> dict[str, Any]:
         """Detections, and precision, recall and F1 where the true edges are known."""
@@ -125,7 +125,8 @@ class Edge(Task):
                 gain, terms = gain * float(sums.max()), max(terms, module.weight[0].numel())
                 coarse = max(coarse, coarseness(module))
         eps = torch.finfo(getattr(torch, run.dtype)).eps
-        return float(coarse * sqrt(terms) * eps * gain * np.abs(run.images.x).max())
+        x = run.images.x
+        return float(coarse * sqrt(terms) * eps * gain * max(-x.min(), x.max()))
 
     def _draw(
         self, run: Run, maps: Map, magnitude: Map, direction: Map | None, detected: Mask

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 DIVERGED = 1e6
 """Learning is stopped when the loss has grown by this factor: it won't come back."""
 
+PICTURES = 200
+"""Of the kernel, at most but for the first: each takes as long as many steps, and a file."""
+
 
 class LearnKernel(Task):
     """Kernel learning.
@@ -48,7 +51,8 @@ class LearnKernel(Task):
         optimizer: how to follow the gradient.
         steps: how many steps to take, each on all of the data.
         reduction: whether squared errors are added up (the book) or averaged.
-        log_every: log the loss and the kernel every so many steps; default: about 50 times.
+        log_every: log the loss and the kernel every so many steps; default: about 50 times. Of
+            the kernel there are some `PICTURES` at most.
     """
 
     memory_factor: ClassVar[int] = 3
@@ -150,8 +154,9 @@ class Lesson:
         self.target = task.target.build(run)
         with torch.no_grad():
             self.wanted: Tensor = self.target(self.x)
-        every = task.log_every or max(1, task.steps // 50)
-        self.film = Film(run, every, self.target.effective_kernel())
+        self._every = task.log_every or max(1, task.steps // 50)
+        apart = max(self._every, -(-task.steps // PICTURES))
+        self.film = Film(run, apart, self.target.effective_kernel())
         self.losses: list[float] = []
         self.stopped: Exception | None = None
         self._since = monotonic()
@@ -169,7 +174,7 @@ class Lesson:
         """
         self.losses.append(loss)
         # At least once a second, so that little is lost when a long run is stopped.
-        logged = self._pictured or monotonic() - self._since > 1
+        logged = self._due(self._every) or monotonic() - self._since > 1
         diverged = not (isfinite(loss) and loss <= DIVERGED * max(self.losses[0], 1.0))
         step = len(self.losses)
         if logged or diverged:
@@ -183,13 +188,12 @@ class Lesson:
 
     def stepped(self) -> None:
         """Keep the kernel after the step's update, if it shall be seen."""
-        if self._pictured:
+        if self._due(self.film.every):
             self.film.add(self.model, len(self.losses))
 
-    @property
-    def _pictured(self) -> bool:
+    def _due(self, every: int) -> bool:
         step = len(self.losses)
-        return step % self.film.every == 0 or step in (1, self.task.steps)
+        return step % every == 0 or step in (1, self.task.steps)
 
     def write(self) -> None:
         """Write what was learned, also until an interruption."""

@@ -193,13 +193,19 @@ def _reduced(values: NDArray[Any]) -> NDArray[Any]:
     block = _block(values)
     if block == 1:
         return values
-    h, w = (-(-n // block) * block for n in values.shape)
-    padded = np.zeros((h, w), values.dtype)
-    padded[: values.shape[0], : values.shape[1]] = values
-    blocks = padded.reshape(h // block, block, w // block, block).swapaxes(1, 2)
-    tiles = blocks.reshape(h // block, w // block, block * block)
-    strongest = np.abs(np.nan_to_num(tiles)).argmax(axis=2)[..., None]
-    reduced: NDArray[Any] = np.take_along_axis(tiles, strongest, axis=2)[..., 0]
+    # Row of blocks by row of blocks: copies of a whole large map would be what takes most memory.
+    bands = range(0, values.shape[0], block)
+    return np.stack([_strongest(values[top : top + block], block) for top in bands])
+
+
+def _strongest(band: NDArray[Any], block: int) -> NDArray[Any]:
+    """The strongest number of each of the blocks that lie side by side in a band."""
+    count = -(-band.shape[1] // block)
+    padded = np.zeros((block, count * block), band.dtype)
+    padded[: band.shape[0], : band.shape[1]] = band
+    tiles = padded.reshape(block, count, block).swapaxes(0, 1).reshape(count, block * block)
+    strongest = np.abs(np.nan_to_num(tiles)).argmax(axis=1)[:, None]
+    reduced: NDArray[Any] = np.take_along_axis(tiles, strongest, axis=1)[:, 0]
     return reduced
 
 
