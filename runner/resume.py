@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from runner.config.errors import ConfigError, Problem, describe, problem
+from runner.config.contents import contents
+from runner.config.errors import ConfigError, Problem, describe, first_line, problem
 from runner.config.plain import flat
 from runner.config.recorded import check_recorded
-from runner.tracking.directory import STATUS, state
+from runner.config.untrusted import load, read
+from runner.tracking.directory import LOCK, STATUS, state
 from runner.tracking.files import STEPS
 
 FLAG = "--resume"
@@ -80,9 +84,13 @@ class Recorded:
         path = self.directory / ".hydra" / "config.yaml"
         if not path.is_file():
             raise problem(FLAG, f"a recorded config at {path}", "no such file")
+        try:
+            told = OmegaConf.create(load(read(path), path))
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise problem(str(path), "a recorded config", first_line(error)) from None
         before, now = (
             {key: value for key, value in flat(one).items() if not key.startswith("sweep.")}
-            for one in (OmegaConf.load(path), config)
+            for one in (told, config)
         )
         found = [
             Problem(
@@ -141,18 +149,19 @@ def recorded(folder: str | Path, overrides: Sequence[str]) -> Recorded:
 def _overrides(path: Path) -> Any:
     """What status.json says that the run was told, if it says so."""
     try:
-        return json.loads((path / STATUS).read_text())["overrides"]
-    except (OSError, ValueError, LookupError, TypeError):
+        return json.loads(contents(path / STATUS))["overrides"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
 def _status(folder: str | Path, path: Path) -> dict[str, Any]:
     """What status.json says, which must be all that resuming needs."""
     try:
-        status = json.loads((path / STATUS).read_text())
+        status = json.loads(contents(path / STATUS))
     except OSError:
-        raise problem(FLAG, "a run's directory", _instead(folder, path), _newest(path)) from None
-    except ValueError:
+        hint = _newest(path) or _nothing(path)
+        raise problem(FLAG, "a run's directory", _instead(folder, path), hint) from None
+    except (ValueError, RecursionError):
         found = f"'{folder}', whose {STATUS} can't be read"
         raise problem(FLAG, "a run's directory", found) from None
     told: dict[str, Any] = status if isinstance(status, dict) else {}
@@ -183,6 +192,12 @@ def _newest(path: Path) -> str:
         return ""
     newest = max(found, key=lambda file: file.stat().st_mtime)
     return f"The newest run in it is {newest.parent}."
+
+
+def _nothing(path: Path) -> str:
+    """What to do about a directory that was made for a run, and no more."""
+    bare = path.is_dir() and all(one.name == LOCK or one.suffix == ".tmp" for one in path.iterdir())
+    return "Nothing was begun there: start the run anew." if bare else ""
 
 
 def _told(values: dict[str, Any], key: str) -> str:

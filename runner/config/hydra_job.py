@@ -13,8 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, env_override
 from omegaconf import DictConfig, open_dict, read_write
 
+from runner.config.copies import twin
 from runner.config.job_log import JOB_LOG
 from runner.config.process import refer_to
+from runner.config.recorded import record_folder
 from runner.config.yaml_text import to_yaml
 
 
@@ -50,8 +52,8 @@ def hydra_job(
             os.chdir(directory)
             done.working_dir = str(directory)
         JOB_LOG.set_up(config.hydra)
-        if record and config.hydra.output_subdir is not None:
-            _record(config, directory / str(config.hydra.output_subdir))
+        if record and (folder := record_folder(config)) is not None:
+            _record(config, directory / folder)
         with env_override(done.hydra_cfg.hydra.job.env_set):
             if callbacks is not None:
                 callbacks.on_job_start(config=config, task_function=_nothing)
@@ -92,7 +94,7 @@ def _record(config: DictConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "config": to_yaml(config, [str(key) for key in config if key != "hydra"]),
-        "hydra": to_yaml(config, ["hydra"]),
+        "hydra": to_yaml(_without_environment(config), ["hydra"]),
         "overrides": to_yaml(config.hydra.overrides.task),
     }
     for name, text in texts.items():
@@ -102,6 +104,18 @@ def _record(config: DictConfig, folder: Path) -> None:
         except OSError as error:
             error.filename = str(path)  # which Python doesn't say where the disk is full
             raise
+
+
+def _without_environment(config: DictConfig) -> DictConfig:
+    """The config with the names of variables in the place of what was copied from them."""
+    names = list(config.hydra.job.env_copy)
+    if not names:
+        return config
+    told: DictConfig = twin(config)
+    with read_write(told.hydra), open_dict(told.hydra):
+        for name in names:
+            told.hydra.job.env_set[name] = f"${{oc.env:{name}}}"
+    return told
 
 
 def _part(config: DictConfig, keys: Iterable[str]) -> DictConfig:

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from runner.config.errors import ConfigError, Problem
+from omegaconf import DictConfig
+
+from runner.config.errors import ConfigError, Problem, describe, problem
 
 _WORD = re.compile(r"(?:\+\+?|~)?(?P<key>[\w./$-]+)(?:=(?P<value>.*))?", re.ASCII)
 """An override of one line that puts nothing into another package (``stack@hydra.callbacks``)."""
@@ -23,6 +25,9 @@ _SETTINGS = re.compile(
     re.ASCII,
 )
 """What of Hydra's config may be set to a scalar; those left out name commands or functions."""
+
+_FOLDER = re.compile(r"\.?[\w-]+", re.ASCII)
+"""Names of folders that a run's own files don't have."""
 
 HINT = "If you trust it, give the same overrides again beside it."
 
@@ -57,6 +62,19 @@ def check_recorded(
         raise ConfigError(*problems)
 
 
+def record_folder(config: DictConfig) -> str | None:
+    """The folder of a run's directory where its config is recorded, or None if it isn't.
+
+    Raises:
+        ConfigError: it isn't within the directory, or could be one of the run's own files.
+    """
+    name = config.hydra.output_subdir
+    if name is not None and (name == ".lock" or not _FOLDER.fullmatch(str(name))):
+        expected = "a folder's name of letters, digits, - and _, or null"
+        raise problem("hydra.output_subdir", expected, describe(name))
+    return None if name is None else str(name)
+
+
 def _is_harmless(word: str) -> bool:
     found = _WORD.fullmatch(word)
     if found is None or "_target_" in word:
@@ -69,7 +87,7 @@ def _is_harmless(word: str) -> bool:
     if key.startswith(("hydra.sweep.", "hydra.run.")):
         return True  # where those lead is checked when they are used
     if key == "hydra.output_subdir":
-        return re.fullmatch(r"\.?[\w-][\w.-]*", value, re.ASCII) is not None
+        return _FOLDER.fullmatch(value) is not None
     if key == "hydra.job.env_copy":
         return "$" not in value
     # No mapping, no list, and no interpolation that becomes one.

@@ -7,14 +7,12 @@ of an added folder (``--config-dir``, ``hydra.searchpath``) don't have it: they 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from stat import S_ISREG
 from typing import Any
 
 import yaml
@@ -24,7 +22,8 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
-from runner.config.errors import ConfigError, Problem, describe, problem
+from runner.config.contents import contents
+from runner.config.errors import ConfigError, Problem, describe, first_line, problem
 
 LARGEST = 2**20
 """Bytes of a file; characters, when aliases are written out."""
@@ -71,6 +70,23 @@ def check_inside(config: str) -> None:
     if ".." in PurePosixPath(config).parts or config.startswith("/"):
         hint = "Add its folder with --config-dir."
         raise problem(config, "a config in one of the config folders", "one elsewhere", hint)
+
+
+def check_name(config: str, sources: Iterable[ConfigSource]) -> None:
+    """Refuse a file of an added folder that has the name of a config that ships.
+
+    That one comes first, so that the file would never be read.
+
+    Raises:
+        ConfigError: which file.
+    """
+    first, *others = [source for source in sources if source.is_config(config)] or [None]
+    for other in others:
+        if isinstance(other, AddedFolder) and not isinstance(first, AddedFolder):
+            name = PurePosixPath(config).name
+            expected, got = "a name of its own", f"'{name}', the name of a config that ships"
+            hint = f"Call it my_{name}.yaml."
+            raise problem(f"{other.path}/{config}.yaml", expected, got, hint)
 
 
 class Bounded(CachingConfigRepository):
@@ -121,20 +137,14 @@ def read(path: Path) -> str:
     """The text of a file of reasonable size.
 
     Raises:
-        ConfigError: it is larger, or no regular file: opening a pipe would wait for ever.
+        ConfigError: it is larger, or no regular file.
         ValueError: it isn't UTF-8.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not S_ISREG(os.fstat(descriptor).st_mode):
-                raise problem(str(path), "a regular file", "something else")
-            content = file.read(LARGEST + 1)
+        return contents(path, LARGEST).decode()
     except OSError as error:
-        raise problem(str(path), "a file that can be read", f"'{error.strerror}'") from None
-    if len(content) > LARGEST:
-        raise problem(str(path), f"at most {LARGEST:,} bytes of YAML", "more")
-    return content.decode()
+        expected = f"a file of at most {LARGEST:,} bytes"
+        raise problem(str(path), expected, str(error.strerror)) from None
 
 
 def load(text: str, path: Path) -> dict[str, Any]:
@@ -155,7 +165,7 @@ def load(text: str, path: Path) -> dict[str, Any]:
         if node is None:
             return {}
         _measure(node, {}).check(path)
-        content = loader.construct_document(node)
+        content = _constructed(loader, node, path)
     except _TooMuchError as error:
         raise problem(str(path), *error.args) from None
     finally:
@@ -163,6 +173,13 @@ def load(text: str, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise problem(str(path), "a mapping", describe(content))
     return content
+
+
+def _constructed(loader: Any, node: yaml.Node, path: Path) -> Any:
+    try:
+        return loader.construct_document(node)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # !!bool x, 2020-13-45
+        raise problem(str(path), "values that are what their tags say", first_line(error)) from None
 
 
 class _TooMuchError(Exception):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import menu
+from runner.config.contents import contents
 from runner.config.errors import ConfigError, describe, problem
 from runner.expect import compact
 from runner.tasks import Task
@@ -221,8 +222,8 @@ def read(folder: Path, root: Path) -> Entry:
 
 def _load(path: Path, *keys: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(contents(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise problem(str(path), "JSON that can be read", f"an error: {error}") from None
     if not isinstance(content, dict) or not content.keys() >= set(keys):
         raise problem(str(path), f"a mapping with {', '.join(keys)}", describe(content))

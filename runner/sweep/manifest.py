@@ -18,8 +18,18 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from runner.config.contents import contents
 from runner.config.errors import problem
-from runner.tracking.directory import LOCK, STATUS, check_place, claim, open_lock, write_json
+from runner.tracking.directory import (
+    LOCK,
+    STATUS,
+    check_name,
+    check_place,
+    check_plain,
+    claim,
+    open_lock,
+    write_json,
+)
 
 MANIFEST, METRICS = "sweep.json", "metrics.json"
 
@@ -197,7 +207,7 @@ def complete(folder: Path, key: str) -> bool:
 def mapping(file: Path) -> dict[str, Any]:
     """What a JSON file holds; nothing if it is absent or damaged."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(contents(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -215,9 +225,11 @@ def open_directory(wanted: str, *, named: bool) -> SweepDirectory:
     """
     if not (named and wanted):
         return SweepDirectory(claim(wanted, DIR))
+    check_name(wanted, DIR)
     path = Path(wanted).expanduser().absolute()
     if path.is_file():
         raise problem(DIR, "a directory", f"'{wanted}', which is a file")
+    check_plain(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         others = [e for e in path.iterdir() if e.name != LOCK and e.suffix != ".tmp"]
@@ -243,7 +255,7 @@ def read(path: Path) -> Manifest | None:
     file = path / MANIFEST
     hint = "Run the sweep again in a new directory."
     try:
-        manifest = _READER.validate_json(file.read_bytes(), strict=True)
+        manifest = _READER.validate_json(contents(file), strict=True)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -262,7 +274,7 @@ def read(path: Path) -> Manifest | None:
 def is_inside(name: str) -> bool:
     """Whether a job's directory of this name lies within the sweep's, beside the sweep's files."""
     path = PurePath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts:
+    if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
         return False
     return path.parts[0] not in OWN and not path.match(".*.tmp")
 

@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from runner.config.contents import contents
 from runner.sweep.manifest import MANIFEST, is_hydra, is_inside
 from runner.tracking.directory import STATUS, state
 
@@ -195,7 +196,7 @@ def _recorded(path: Path, planned: Record) -> Record:
 def _load(path: Path) -> tuple[dict[str, Any], str]:
     """A JSON file's mapping, and what is wrong with the file, or nothing."""
     try:
-        content = _printable(json.loads(path.read_text(encoding="utf-8")))
+        content = _printable(json.loads(contents(path)))
     except OSError as error:
         return {}, f"{path.name} can't be read: {error.strerror}"
     except (ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Protocol
 
+from runner.config.contents import contents
 from runner.sweep.manifest import Planned
 from runner.tracking.directory import STATUS
 
@@ -89,8 +90,8 @@ class Watch:
 
     def _tell(self, folder: str) -> None:
         try:
-            status = json.loads((self._root / folder / STATUS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            status = json.loads(contents(self._root / folder / STATUS))
+        except (OSError, ValueError, RecursionError):
             return
         if folder not in self._running:
             self._running[folder] = job = self._job(folder, status)

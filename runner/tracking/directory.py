@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from queue import Queue
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from threading import Thread
 from typing import IO, Any, BinaryIO
 
-from runner.config.errors import problem
+from runner.config.contents import contents
+from runner.config.errors import ConfigError, problem
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +183,7 @@ def claim(wanted: str, key: str) -> Path:
     """
     if not wanted:
         raise problem(key, "a directory", "an empty name", f"Leave {key} out for the default.")
+    check_name(wanted, key)
     base = Path(wanted).absolute()
     try:
         if base.is_file():
@@ -200,6 +203,33 @@ def claim(wanted: str, key: str) -> Path:
     raise problem(key, "a free name", f"'{wanted}' and 10,000 more like it")
 
 
+def check_name(wanted: str, key: str) -> None:
+    """Refuse a directory's name that would do something to a terminal.
+
+    Raises:
+        ConfigError: it would; `key` of the config asks for it.
+    """
+    if not wanted.isprintable():
+        raise problem(key, "a directory's name that can be printed", repr(wanted))
+
+
+def check_plain(path: Path) -> None:
+    """Refuse a directory in which something is neither a file nor a folder.
+
+    What is written to a link goes elsewhere, and to a pipe when somebody reads it.
+
+    Raises:
+        ConfigError: there is such a thing.
+    """
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            mode = Path(folder, name).lstat().st_mode
+            if not (S_ISREG(mode) or S_ISDIR(mode)):
+                expected = "nothing but files and folders in a run's directory"
+                found = "a link" if S_ISLNK(mode) else "something else"
+                raise problem(str(Path(folder, name)), expected, found, "Remove it.")
+
+
 class RunDirectory:
     """The claimed directory of a living run.
 
@@ -217,7 +247,7 @@ class RunDirectory:
             spent: seconds that earlier parts of a resumed run took.
 
         Raises:
-            ConfigError: a run that is still going on has the directory.
+            ConfigError: a run that is still going on has the directory, or it holds links.
             OSError: it can't be written, or its lock is a link.
         """
         # The monotonic clock for what it takes: the other one can be set back meanwhile.
@@ -226,6 +256,7 @@ class RunDirectory:
         self._lock = open_lock(path)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            check_plain(path)
             for half_written in path.rglob(".*.tmp"):
                 half_written.unlink()
             self.mark("RUNNING")
@@ -233,7 +264,7 @@ class RunDirectory:
             self.release()
             found = "one that is still running"
             raise problem(str(path), "the directory of a run that has ended", found) from None
-        except OSError:
+        except (OSError, ConfigError):
             self.release()
             raise
 
@@ -265,7 +296,7 @@ def state(path: Path) -> str:
 
     A run that says RUNNING while nobody holds its lock was killed.
     """
-    recorded = str(json.loads((path / STATUS).read_text())["state"])
+    recorded = str(json.loads(contents(path / STATUS))["state"])
     if recorded != "RUNNING":
         return recorded
     try:

@@ -1,0 +1,28 @@
+"""Read small files whose place somebody else may have filled with something else."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from stat import S_ISREG
+
+RECORD = 2**26
+"""Bytes of a JSON file of a run or a sweep, at most: those of a hundred thousand jobs are fewer."""
+
+
+def contents(path: Path, most: int = RECORD) -> bytes:
+    """What a file holds.
+
+    Raises:
+        OSError: it can't be read, holds more than that, or is no regular file: reading a pipe would
+            wait for ever, and a device may never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+    return found
