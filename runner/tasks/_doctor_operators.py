@@ -140,8 +140,8 @@ def operator(name: str) -> list[Finding]:
     if wrong:
         mend = "What it computes can't be trusted here. This tells more:"
         command = f"python -m runner task=verify ops={name}"
-        return [Finding(f"ops={name}", WRONG, "; ".join(wrong), mend, command)]
-    return [Finding(f"ops={name}", OK, f"agrees with loops: {', '.join(told) or 'nothing to do'}")]
+        return [Finding(f"ops {name}", WRONG, "; ".join(wrong), mend, command)]
+    return [Finding(f"ops {name}", OK, f"agrees with loops: {', '.join(told) or 'nothing to do'}")]
 
 
 def _convolution(name: str, device: str) -> tuple[float, float] | None:

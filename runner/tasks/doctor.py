@@ -69,7 +69,7 @@ class Doctor(Task):
     """A check-up of the installation.
 
     Attributes:
-        only: names of checks as the table has them, or patterns such as ``ops=*``; null for all.
+        only: names of checks as the table has them, or patterns such as ``ops*``; null for all.
         folders: where runs and sweeps are to be written.
         seconds: that one check may take.
     """
@@ -122,7 +122,7 @@ class Doctor(Task):
             *(Check(name, title) for name, title in FIRST.items()),
             *(Check("imports", name, name) for name in libraries),
             *(Check(name, title, needs="torch") for name, title in COMPUTING.items()),
-            *(Check("operator", f"ops={name}", name, "torch") for name in operators()),
+            *(Check("operator", f"ops {name}", name, "torch") for name in operators()),
             *(Check("folder", path, path) for path in self.folders),
             *(Check(name, title) for name, title in LAST.items()),
         ]
