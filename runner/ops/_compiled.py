@@ -61,7 +61,7 @@ class _CacheFile(IndexDataCacheFile):
         content = Path(self._data_path(name)).read_bytes()  # type: ignore[no-untyped-call]  # as above
         checksum, data = content[:CHECKSUM], content[CHECKSUM:]
         if sha256(data).digest() != checksum:
-            raise ValueError(f"the checksum of {name} is wrong")
+            raise OSError("as if there were none: it will be written anew")
         return pickle.loads(data)
 
     def _save_data(self, name: str, data: Any) -> None:
