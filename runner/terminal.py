@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +41,11 @@ Piece = tuple[str, str]
 
 
 class _Console(Console):
-    """One that leaves it to the caller what follows when nobody reads any more."""
+    """One that shows text as text, and leaves it to the caller what follows when nobody reads."""
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        """What goes to the terminal, which obeys no more than rich wants it to."""
+        return super()._render_buffer(map(_shown, buffer))
 
     def on_broken_pipe(self) -> None:
         """Raise the error again; rich would end the process with SystemExit(1).
@@ -328,6 +333,14 @@ def print_error(message: str) -> None:
     """A failure, on stderr."""
     text = "\n".join(map(printable, message.splitlines()))
     Console(stderr=True, highlight=False).print(Text(text, "red"), soft_wrap=True)
+
+
+def _shown(segment: Segment) -> Segment:
+    """A piece of text with an escape for whatever a terminal would obey, lines apart."""
+    text, style, control = segment
+    if control or text.isprintable() or text == "\n":
+        return segment
+    return Segment("\n".join(map(printable, text.split("\n"))), style)
 
 
 def _short(path: Path) -> Path:

@@ -18,6 +18,9 @@ from runner.sweep.records import FAILS, Record
 from runner.sweep.varied import FEW, SEED, assignments, in_order, short_names, shown, some, value
 from runner.tracking.scales import rounded
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet computes."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -171,21 +174,24 @@ def measured(found: Statistic) -> str:
 
 
 def to_csv(summary: Summary) -> str:
-    """A row per job, nothing left out, as RFC 4180 has it."""
+    """A row per job, nothing left out, as RFC 4180 has it.
+
+    Spreadsheets compute cells that begin as formulas do: such text begins with an apostrophe here.
+    """
     metrics = dict.fromkeys(name for record in summary.records for name in record.metrics)
     taken = {*COLUMNS, *summary.varied}
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(
+    rows: list[list[Any]] = [
         [
             *("job", "directory", "state", "seconds"),
             *summary.varied,
             *(f"metric/{name}" if name in taken else name for name in metrics),
             "reason",
         ]
-    )
+    ]
     for record in summary.records:
-        writer.writerow(
+        rows.append(
             [
                 *(record.number, record.directory, record.state, record.seconds),
                 *(_exact(value(record, name)) for name in summary.varied),
@@ -193,7 +199,13 @@ def to_csv(summary: Summary) -> str:
                 record.reason,
             ]
         )
+    writer.writerows([_no_formula(cell) for cell in row] for row in rows)
     return buffer.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    """A cell that no spreadsheet computes: see https://owasp.org/www-community/attacks/CSV_Injection."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def _exact(found: Any) -> Any:

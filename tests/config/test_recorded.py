@@ -69,8 +69,9 @@ def test_what_is_refused(word: str, tmp_path: Path) -> None:
     file = tmp_path / "sweep.json"
     with pytest.raises(ConfigError) as caught:
         check_recorded(["seed=1", word, "task=plan"], None, "config", file)
+    shown = word.replace("\n", "\\n")
     assert str(caught.value) == (
-        f"{file}: expected overrides that can't run code, got '{word}'. "
+        f"{file}: expected overrides that can't run code, got '{shown}'. "
         "If you trust it, give the same overrides again beside it."
     )
 
