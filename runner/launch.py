@@ -17,9 +17,10 @@ from runner.config.compose import CONFIG_NAME, Composed, Composer
 from runner.config.errors import ConfigError, Problem, problem
 from runner.config.headers import header
 from runner.config.hydra_job import hydra_job
+from runner.config.nodes import node_at
 from runner.config.plain import flat, plain
 from runner.config.recorded import record_folder
-from runner.config.yaml_text import to_yaml
+from runner.config.yaml_text import to_yaml, written
 from runner.environment import environment
 from runner.execute import Execution, Origin, Result, unrecorded
 from runner.job import Job
@@ -133,7 +134,8 @@ def origin(
         config_name: of the primary config.
         **facts: other attributes of `Origin`.
     """
-    experiment = config.hydra.runtime.choices.get("experiment")
+    chosen = choices(config)
+    experiment = chosen.get("experiment")
     about = header(loader, f"experiment/{experiment}") if experiment else None
     alone = [word for word in overrides if not word.lstrip("+~").startswith(SWEEPING)]
     return Origin(
@@ -143,7 +145,7 @@ def origin(
         config_name,
         experiment,
         about,
-        choices(config),
+        chosen,
         **facts,
     )
 
@@ -210,7 +212,7 @@ def parameters(config: DictConfig) -> dict[str, Any]:
 
 def choices(config: DictConfig) -> dict[str, str]:
     """The option of each config group, Hydra's own aside."""
-    found = config.hydra.runtime.choices.items()
+    found = written(node_at(config, "hydra.runtime.choices")).items()
     return {str(k): str(v) for k, v in found if "hydra" not in str(k) and v is not None}
 
 
