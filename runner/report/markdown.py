@@ -61,7 +61,8 @@ def escaped(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """A value as code in a table, where a bar would end the cell even so."""
+    """A value as code in a table, where a bar or a new line would end the cell even so."""
+    text = " ".join(text.splitlines())
     fence = "`" * (1 + _longest_run(text))
     pad = " " if "`" in text else ""
     content = text.replace("|", "\\|")
