@@ -15,9 +15,10 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from runner.config.copies import twin
 from runner.config.job_log import JOB_LOG
+from runner.config.nodes import node_at, put, read
 from runner.config.process import refer_to
 from runner.config.recorded import record_folder
-from runner.config.yaml_text import to_yaml
+from runner.config.yaml_text import to_yaml, written
 
 
 @contextmanager
@@ -39,22 +40,22 @@ def hydra_job(
         The config without its ``hydra`` node, and what callbacks are told of the job.
     """
     before, cwd = HydraConfig.instance().cfg, Path.cwd()
-    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-        config.hydra.runtime.output_dir = str(directory.absolute())
+    put(config, "hydra.runtime.output_dir", str(directory.absolute()))
     refer_to(config)
     done = JobReturn()
     done.cfg = task_config = _part(config, [str(key) for key in config if key != "hydra"])
     done.hydra_cfg = _part(config, ["hydra"])
-    done.overrides = list(config.hydra.overrides.task)
-    done.task_name, done.working_dir = config.hydra.job.name, str(cwd)
+    done.overrides = written(node_at(config, "hydra.overrides.task"))
+    done.task_name, done.working_dir = read(config, "hydra.job.name"), str(cwd)
+    elsewhere = read(config, "hydra.job.chdir")
     try:
-        if config.hydra.job.chdir:
+        if elsewhere:
             os.chdir(directory)
             done.working_dir = str(directory)
-        JOB_LOG.set_up(config.hydra)
+        JOB_LOG.set_up(node_at(config, "hydra"))
         if record and (folder := record_folder(config)) is not None:
             _record(config, directory / folder)
-        with env_override(done.hydra_cfg.hydra.job.env_set):
+        with env_override(read(config, "hydra.job.env_set")):
             if callbacks is not None:
                 callbacks.on_job_start(config=config, task_function=_nothing)
             try:
@@ -68,7 +69,7 @@ def hydra_job(
                     callbacks.on_job_end(config=config, job_return=done)
     finally:
         HydraConfig.instance().cfg = before
-        if config.hydra.job.chdir:
+        if elsewhere:
             os.chdir(cwd)
 
 
@@ -95,7 +96,7 @@ def _record(config: DictConfig, folder: Path) -> None:
     texts = {
         "config": to_yaml(config, [str(key) for key in config if key != "hydra"]),
         "hydra": to_yaml(_without_environment(config), ["hydra"]),
-        "overrides": to_yaml(config.hydra.overrides.task),
+        "overrides": to_yaml(node_at(config, "hydra.overrides.task")),
     }
     for name, text in texts.items():
         path = folder / f"{name}.yaml"
@@ -108,7 +109,7 @@ def _record(config: DictConfig, folder: Path) -> None:
 
 def _without_environment(config: DictConfig) -> DictConfig:
     """The config with the names of variables in the place of what was copied from them."""
-    names = list(config.hydra.job.env_copy)
+    names = read(config, "hydra.job.env_copy")
     if not names:
         return config
     told: DictConfig = twin(config)
@@ -121,7 +122,7 @@ def _without_environment(config: DictConfig) -> DictConfig:
 def _part(config: DictConfig, keys: Iterable[str]) -> DictConfig:
     """Some of a config's nodes as a config of their own; they are shared, where Hydra copies."""
     part = DictConfig({}, flags={"struct": True})
-    part.__dict__["_content"] = {key: config._get_node(key) for key in keys}
+    part.__dict__["_content"] = {key: node_at(config, key) for key in keys}
     part._metadata.resolver_cache = config._metadata.resolver_cache
     return part
 

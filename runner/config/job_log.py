@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig
 
+from runner.config.nodes import node_at, read
 from runner.config.yaml_text import written
 
 HERE = "${hydra.runtime.output_dir}"
@@ -52,11 +53,11 @@ class JobLog:
         Jobs of a sweep mostly log the same way, each to its own directory. Then, files are all
         that has to be exchanged.
         """
-        root, told = logging.getLogger(), written(hydra._get_node("job_logging"))
-        what = (told, written(hydra._get_node("verbose")))
+        root, told = logging.getLogger(), written(node_at(hydra, "job_logging"))
+        what = (told, written(node_at(hydra, "verbose")))
         if what == self._told and root.handlers == self._handlers:
             root.setLevel(self._level)
-            directory = hydra.runtime.output_dir
+            directory = read(hydra, "runtime.output_dir")
             root.handlers[:] = [_moved(one, told["handlers"], directory) for one in self._handlers]
         else:
             configure_log(hydra.job_logging, hydra.verbose)

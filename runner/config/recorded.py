@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from runner.config.errors import ConfigError, Problem, describe, problem
+from runner.config.nodes import read
 
 _WORD = re.compile(r"(?:\+\+?|~)?(?P<key>[\w./$-]+)(?:=(?P<value>.*))?", re.ASCII)
 """An override of one line that puts nothing into another package (``stack@hydra.callbacks``)."""
@@ -68,7 +69,7 @@ def record_folder(config: DictConfig) -> str | None:
     Raises:
         ConfigError: it isn't within the directory, or could be one of the run's own files.
     """
-    name = config.hydra.output_subdir
+    name = read(config, "hydra.output_subdir")
     if name is not None and (name == ".lock" or not _FOLDER.fullmatch(str(name))):
         expected = "a folder's name of letters, digits, - and _, or null"
         raise problem("hydra.output_subdir", expected, describe(name))
