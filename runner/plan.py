@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from runner.config.errors import problem
@@ -270,6 +271,10 @@ class Plan:
         }
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         rows = [HEADINGS, *columns(self)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
         return "\n".join(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from runner.chain import build_chain, plan_chain
 from runner.config.spec import Menu, Spec
@@ -38,7 +38,12 @@ class Stack(Spec):
         Raises:
             ConfigError: layers that don't fit together, by path.
         """
-        return Plan(x, plan_chain(self.layers, "", path, x, Field(), ops), batch, dtype)
+        what = (self, x, ops, batch, dtype, path)
+        if not _last or _last[0] != what:  # most jobs of a sweep have equal plans
+            rows = plan_chain(self.layers, "", path, x, Field(), ops)
+            _last[:] = [what, Plan(x, rows, batch, dtype)]
+        plan: Plan = _last[1]
+        return plan
 
     def check_ops(self, plan: Plan, ops: Ops, dtype: str, device: str) -> None:
         """Check that every layer's operator can compute it.
@@ -52,3 +57,7 @@ class Stack(Spec):
     def build(self, plan: Plan, ops: Ops, generator: torch.Generator) -> nn.Sequential:
         """The torch model, its weights drawn from `generator` layer by layer."""
         return build_chain(plan.rows, ops, generator)
+
+
+_last: list[Any] = []
+"""What was planned last, and the plan."""
