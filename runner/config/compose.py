@@ -35,7 +35,16 @@ from runner.config.process import Globals, refer_to
 from runner.config.values import each_value
 
 CONFIG_NAME = "config"
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+STUMBLES = (TypeError, AttributeError, LookupError, AssertionError, OSError)
+"""What Hydra raises where a value is none that it has thought of."""
+
+COMPOSITION_ERRORS = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    ValueError,
+    *STUMBLES,
+)
 
 
 def config_folder() -> Path:
@@ -241,7 +250,9 @@ class Composer:
             ConfigError: there is none.
         """
         unblamed = _from_hydra(error)
-        for text, key in keys.items():
+        # What was meant for a choice of a group, or for what a word before says, is blamed first.
+        last_first = list(keys.items())[::-1]
+        for text, key in sorted(last_first, key=lambda item: bool(self.options(item[1]))):
             # What was meant for a config that can't be read is judged no more than it.
             rest = [o for o, k in keys.items() if o != text and not k.startswith(f"{key}.")]
             with suppress(*COMPOSITION_ERRORS):
@@ -328,8 +339,8 @@ class Composer:
 
 def _unreadable(text: str) -> Problem:
     key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[^\s=]+", key):
-        return Problem(text, "key=value", f"'{text}'")
+    if not equals or not re.fullmatch(r"[^\s=]+", key.lstrip("+~")):
+        return Problem(text.strip() or "override", "key=value", f"'{text}'")
     hint = f"Quote what has spaces or special characters: '{key}=\"…\"'."
     return Problem(key.lstrip("+"), "a value that can be read", f"'{value}'", hint)
 

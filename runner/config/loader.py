@@ -32,7 +32,6 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from hydra.core.utils import JobRuntime
-from hydra.errors import OverrideParseException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, StringNode, open_dict
@@ -41,7 +40,7 @@ from runner.config.copies import Mold, half_twin, twin
 from runner.config.errors import first_line, problem
 from runner.config.limits import check_override
 from runner.config.nodes import node_at, put, read
-from runner.config.untrusted import Bounded, check_inside, guarded
+from runner.config.untrusted import Bounded, check_inside, check_name, guarded
 
 REMEMBERED = 256
 """How many choices of config groups are remembered: at most some 40 MB."""
@@ -69,8 +68,6 @@ def parse(text: str) -> Override:
         value = float(real) if whole is None else int(whole)
         return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, value, input_line=text)
     (override,) = OverridesParser.create().parse_overrides([text])
-    if not override.key_or_group:  # such as +=
-        raise OverrideParseException(text, "no key")
     return override
 
 
@@ -96,6 +93,7 @@ class _Files(ConfigRepository):
     def load_config(self, config_path: str) -> ConfigResult | None:
         check_inside(config_path)
         if config_path not in self._read:
+            check_name(config_path, self.sources)
             self._read[config_path] = Mold(super().load_config(config_path))
         result: ConfigResult | None = self._read[config_path].cast()
         return result
@@ -312,6 +310,7 @@ class Loader(ConfigLoaderImpl):
         if key not in self._repositories:
             files = CachingConfigRepository(self.repository)
             with warnings.catch_warnings(record=True) as told:  # of folders that aren't there
+                warnings.simplefilter("always")
                 self._process_config_searchpath(config_name, parsed, files)
             for one in told:
                 got = f"'{first_line(one.message)}'"  # type: ignore[arg-type]  # it is a warning

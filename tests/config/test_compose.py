@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 import pytest
@@ -148,7 +147,7 @@ def test_keys_that_only_the_spec_knows_need_no_plus() -> None:
 
 
 TASKS = (
-    "benchmark, benchmark_stack, classify, compare, diagnose, edge, equivariance, forward, "
+    "benchmark, benchmark_stack, classify, compare, diagnose, doctor, edge, equivariance, forward, "
     "learn_kernel, locality, match, plan, receptive_field, trace, verify"
 )
 
@@ -481,11 +480,54 @@ def test_plain_resolves_and_leaves_hydra_out() -> None:
     assert plain(config) == {"a": 1, "b": 1}
 
 
-def test_folder_with_every_group_of_ones_own_can_replace_nothing(tmp_path: Path) -> None:
-    """The project's own configs come first: a name of theirs can't be taken over."""
-    mine = tmp_path / "copy"
-    shutil.copytree(config_folder() / "stack", mine / "stack")
-    (mine / "stack" / "pair.yaml").write_text("layers: {}\n")
-    stack = composed("stack=pair", config_dir=mine)["stack"]
-    assert isinstance(stack, dict)
-    assert list(stack["layers"]) == ["conv1", "conv2"]
+def test_a_name_that_ships_is_taken(tmp_path: Path) -> None:
+    """The project's own configs come first: a file of that name would never be read."""
+    mine = folder(tmp_path, stack__pair="layers: {}\n", config="seed: 3\n")
+    says = "expected a name of its own, got 'pair', the name of a config that ships."
+    assert complaints("stack=lenet", config_dir=mine) == [
+        f"{mine}/config.yaml: {says.replace('pair', 'config')} Call it my_config.yaml."
+    ]
+    (mine / "config.yaml").unlink()
+    assert complaints("stack=pair", config_dir=mine) == [
+        f"{mine}/stack/pair.yaml: {says} Call it my_pair.yaml."
+    ]
+    assert composed("stack=edge_vertical", config_dir=mine)["seed"] == 0  # nobody asked for pair
+
+
+LONG, DEEP = "9" * 1_001, "[" * 51 + "]" * 51
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("", "override: expected key=value, got ''."),
+        (" ", "override: expected key=value, got ' '."),
+        ("+=", "+=: expected key=value, got '+='."),
+        ("~", "~: expected key=value, got '~'."),
+        ("experiment=[[6_2/corr2d]]", "experiment: expected one of "),
+        ("task=[1,2]", "task: expected one of "),
+        (f"experiment={'x' * 300}", "experiment: expected one of "),
+        ("hydra/launcher=[[x]]", "hydra/launcher: expected one of "),
+        (f"seed={LONG}", "seed: expected numbers of at most 1,000 digits, got a longer one."),
+        (f"++seed={DEEP}", "seed: expected at most 50 levels, got more. Write it into a YAML"),
+        (f"data.path={'x' * 10_000}", "data.path: expected at most 10,000 characters, got 10,010."),
+        ("hydra.job.env_copy=[NO_SUCH]", "hydra.job.env_copy: expected variables of the env"),
+        ("hydra.searchpath=[pkg://nope]", "hydra.searchpath: expected folders that are there"),
+        ("seed=\udcff", r"seed: expected a value that can be read, got '\udcff'."),
+    ],
+)
+def test_what_hydra_stumbles_over_is_explained(override: str, says: str) -> None:
+    (complaint,) = complaints(override)
+    assert complaint.startswith(says)
+
+
+def test_an_entry_of_a_list_is_no_key() -> None:
+    (complaint,) = complaints("data=tensor", "data.values=[[1]]", "data.values.first=1")
+    assert complaint.startswith("data.values.first: expected a value that can be composed")
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!int x", "!!float x"])
+def test_values_that_are_not_what_their_tag_says(value: str, tmp_path: Path) -> None:
+    mine = folder(tmp_path, stack__mine=f"layers: {value}\n")
+    (complaint,) = complaints("stack=mine", config_dir=mine)
+    assert complaint.startswith(f"{mine}/stack/mine.yaml: expected values that are what their tags")

@@ -29,10 +29,10 @@ def yardstick() -> Iterator[Yardstick]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A config folder of one's own that shadows a stack, and a further one."""
+    """A config folder of one's own, and a further one."""
     files = {
-        "mine/stack/lenet.yaml": "layers: {own: {kind: conv, out_channels: 2}}\n",
-        "mine/experiment/own.yaml": "# @package _global_\ndefaults:\n  - override /stack: lenet\n"
+        "mine/stack/bespoke.yaml": "layers: {own: {kind: conv, out_channels: 2}}\n",
+        "mine/experiment/own.yaml": "# @package _global_\ndefaults:\n  - override /stack: bespoke\n"
         "  - override /data: digits\n  - _self_\nseed: ${threads}\nthreads: 2\n",
         "mine/main.yaml": "defaults: [config, extra: null, _self_]\nwhere: ${hydra.runtime.cwd}\n",
         "mine/other.yaml": "defaults: [config, _self_]\nseed: 3\n",
@@ -134,7 +134,7 @@ def test_configs_of_ones_own(folder: Path) -> None:
     further = f"hydra.searchpath=[file://{(folder / 'further').as_posix()}]"
     for name, cases in {
         "config": [
-            ["stack=lenet"],
+            ["stack=bespoke"],
             ["experiment=own", "threads=4"],
             ["+extra=one"],  # not without the further folder
             [further, "+extra=one"],
