@@ -80,9 +80,9 @@ def check_name(config: str, sources: Iterable[ConfigSource]) -> None:
     Raises:
         ConfigError: which file.
     """
-    first, *others = [source for source in sources if source.is_config(config)] or [None]
-    for other in others:
-        if isinstance(other, AddedFolder) and not isinstance(first, AddedFolder):
+    holders = [source for source in sources if source.is_config(config)]
+    for other in holders[1:]:
+        if isinstance(other, AddedFolder) and not isinstance(holders[0], AddedFolder):
             name = PurePosixPath(config).name
             expected, got = "a name of its own", f"'{name}', the name of a config that ships"
             hint = f"Call it my_{name}.yaml."
