@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from runner.config.errors import first_line
-from runner.tasks._doctor_finding import WRONG, Finding
+from runner.tasks._doctor_finding import SKIPPED, WRONG, Finding
 from runner.tasks._doctor_folders import folder, home, temporary
 from runner.tasks._doctor_lanes import MARK, Check
 from runner.tasks._doctor_libraries import conflicts, extras, imports, libraries
@@ -39,7 +39,7 @@ def main() -> None:
         # Should the parent be killed, nobody else ends a check that hangs.
         signal.alarm(math.ceil(told["limit"]) + 5)
         findings = [check.skipped()] if check.needs in failed else _done(check)
-        if any(one.state == WRONG for one in findings):
+        if any(one.state in (WRONG, SKIPPED) for one in findings):
             failed.add(check.name)
         line = json.dumps([asdict(one) for one in findings])
         # What a library printed last may lack the end of its line.

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from runner import installation
 from runner.config.errors import first_line
 from runner.installation import Library
-from runner.tasks._doctor_finding import OK, WARNING, WRONG, Finding
+from runner.tasks._doctor_finding import OK, SKIPPED, WARNING, WRONG, Finding
 
 
 def libraries(_: str) -> list[Finding]:
@@ -121,13 +121,15 @@ def imports(name: str) -> list[Finding]:
 
 
 def broken(name: str, error: BaseException) -> Finding:
-    """That a library can't be imported, and why.
+    """That a library can't be imported, and why; that one is missing is told elsewhere.
 
     Args:
         name: of the distribution.
         error: that it raised.
     """
     (library,) = (one for one in installation.libraries() if one.name == name)
+    if library.version is None:
+        return Finding(name, SKIPPED, "not installed")
     state = WARNING if library.extra else WRONG
     why = f"can't be imported: {type(error).__name__}: {first_line(error)}"
     where = _elsewhere(library)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner import installation
 from runner.readable import readable_bytes
-from runner.tasks._doctor_finding import OK, SKIPPED, WARNING, WRONG, Finding
+from runner.tasks._doctor_finding import OK, WARNING, WRONG, Finding
 from runner.tasks._doctor_libraries import broken
 from runner.tasks._doctor_machine import may_use
 
@@ -19,8 +19,6 @@ def torch(_: str) -> list[Finding]:
     try:
         import torch
     except BaseException as error:
-        if installation.version("torch") is None:
-            return [Finding("torch", SKIPPED, "not installed")]
         return [broken("torch", error)]
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
     found = f"{torch.__version__}, built for {built}"

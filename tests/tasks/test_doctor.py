@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +51,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
         path = tmp_path / "stubs" / module / "__init__.py"
         path.parent.mkdir(parents=True)
         path.write_text(source)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stubs"))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stubs"), prepend=os.pathsep)
         return path
 
     return put
@@ -70,7 +69,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         if modules:
             (folder / "top_level.txt").write_text(modules)
         monkeypatch.syspath_prepend(folder.parent)
-        monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+        monkeypatch.setenv("PYTHONPATH", str(folder.parent), prepend=os.pathsep)
 
     return put
 
@@ -161,25 +160,54 @@ class TestProcesses:
         assert found["clock"].state == "ok"
         assert "scikit-learn" not in found  # what can be imported is not worth a line
 
-    def test_nothing_is_left_of_them(
-        self, stub: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    def test_what_is_not_installed_is_skipped(
+        self, stub: Callable[..., Path], tmp_path: Path
     ) -> None:
-        child = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'input()'])\n"
-        stub("sklearn", child + HANG)
-        begun, popen = [], subprocess.Popen
+        path = stub("torch", "raise ModuleNotFoundError(\"No module named 'torch'\")\n")
+        (path.parents[1] / "sitecustomize.py").write_text(
+            "from importlib import metadata\n"
+            "there = metadata.version\n"
+            "def version(name):\n"
+            "    if name == 'torch':\n"
+            "        raise metadata.PackageNotFoundError(name)\n"
+            "    return there(name)\n"
+            "metadata.version = version\n"
+        )
+        found = dict(examine([[Check("libraries", "libraries"), TORCH, THREADS]], 60))
+        (told,) = (one for one in found[Check("libraries", "libraries")] if one.check == "torch")
+        assert (told.state, told.found) == ("wrong", "not installed, and >=2.4,<3 is needed")
+        assert told.command.endswith("pip install 'torch>=2.4,<3'")
+        # Once is enough.
+        assert [one.state for one in (*found[TORCH], *found[THREADS])] == ["skipped", "skipped"]
 
-        def recorded(*arguments: Any, **options: Any) -> Any:
-            begun.append(popen(*arguments, **options))
-            return begun[-1]
-
-        monkeypatch.setattr(subprocess, "Popen", recorded)
-        told = examine([[CLOCK, SKLEARN]], 60)
-        assert next(told)[0] == CLOCK
+    def test_nothing_is_left_of_them(self, stub: Callable[..., Path], tmp_path: Path) -> None:
+        """Nor of what a library has started; here one that sleeps for an hour."""
+        stub(
+            "sklearn",
+            "import os, subprocess\n"
+            "child = subprocess.Popen(['sleep', '3600'])\n"
+            f"print(os.getpid(), child.pid, file=open({str(tmp_path / 'pids')!r}, 'w'))\n",
+        )
+        stub("joblib", HANG)
+        told = examine([[SKLEARN, Check("imports", "joblib", "joblib")]], 60)
+        assert next(told) == (SKLEARN, [])
+        pids = (tmp_path / "pids").read_text().split()
+        assert [alive(pid) for pid in pids] == [True, True]
         told.close()  # as when Ctrl-C comes
-        (process,) = begun
-        assert process.poll() == -9
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)  # its group is empty: no child of its own is left either
+        deadline = time.monotonic() + 20
+        while any(map(alive, pids)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [alive(pid) for pid in pids] == [False, False]
+
+
+def alive(pid: str) -> bool:
+    """Whether a process does anything yet; a zombie doesn't."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 class TestLibraries:
@@ -506,15 +534,16 @@ class TestTorch:
 
 
 class TestOperators:
-    SHIFTED = '''
-        """A convolution that looks one column too far to the right."""
+    BROKEN = '''
+        """The loops, but for one of their methods."""
 
         from runner.ops.loops import LoopsConv as _Loops
 
 
-        class Shifted(_Loops):
-            def forward(self, x, weight, bias, geometry):
-                return super().forward(x.roll(-1, 3), weight, bias, geometry){factor}
+        class Broken(_Loops):
+            def {method}(self, *given):
+                y = super().{method}(*given)
+                return {change}
     '''
 
     def test_right(self) -> None:
@@ -522,14 +551,23 @@ class TestOperators:
         assert (found.state, found.check) == ("ok", "ops native")
         assert found.found.startswith("agrees with loops: convolution on cpu, pooling on cpu")
 
-    @pytest.mark.parametrize("factor", ["", ' * float("nan")'])
-    def test_broken_on_purpose(self, factor: str, entry: Callable[..., None]) -> None:
-        entry("runner.ops", "shifted", self.SHIFTED.format(factor=factor))
-        assert "shifted" in operators.operators()
-        (found,) = operators.operator("shifted")
+    @pytest.mark.parametrize(
+        ("name", "method", "change"),
+        [
+            ("shifted", "forward", "y.roll(-1, 3)"),
+            ("undefined", "weight_gradient", "y * float('nan')"),
+            ("inexact", "input_gradient", "y * 1.00001"),
+        ],
+    )
+    def test_broken_on_purpose(
+        self, name: str, method: str, change: str, entry: Callable[..., None]
+    ) -> None:
+        entry("runner.ops", name, self.BROKEN.format(method=method, change=change))
+        assert name in operators.operators()
+        (found,) = operators.operator(name)
         assert found.state == "wrong"
         assert found.found.startswith("convolution on cpu is off by ")
-        assert found.command == "python -m runner task=verify ops=shifted"
+        assert found.command == f"python -m runner task=verify ops={name}"
 
     def test_numba_that_works(self) -> None:
         found = by_name(operators.numba(""))
@@ -643,13 +681,10 @@ class TestProgram:
         cli: Callable[..., Finished],
         stub: Callable[..., Path],
         installed: Callable[..., None],
-        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Without these no config can be read; then every command says what is wrong."""
         installed("hydra-core", "1.1.2")
         path = stub(module, "raise ImportError('broken on purpose')\n")
-        both = f"{path.parents[1]}:{path.parents[2] / 'metadata'}"
-        monkeypatch.setenv("PYTHONPATH", both)
         done = cli("task=doctor")
         assert done.rc == 1
         assert done.stdout == ""
