@@ -37,6 +37,9 @@ HERE = ("runner", "basic", "joblib", "submitit_local")
 
 SUBDIR = "hydra.sweep.subdir"
 
+DRAFTS = 4096
+"""Drafts of configs that are kept, at some 15 KB each; later jobs are composed again."""
+
 VALUES = 4
 """Wrong values of one key that are told one by one."""
 
@@ -209,7 +212,7 @@ def _check(checks: Checks, composer: SweepComposer, number: int, words: Sequence
     # Jobs that change the process's folder or environment have it for themselves.
     alone = read(config, "hydra.job.chdir") or read(config, "hydra.job.env_set")
     relatives = None if alone else kin(job, plan)
-    draft = composed if composed.draft else None
+    draft = composed if composed.draft and len(checks.good) < DRAFTS else None
     checks.good.append(Checked(number, digest(raw), tuple(words), wanted, relatives, draft))
 
 

@@ -207,3 +207,29 @@ def test_the_same_mistake_in_many_jobs_is_composed_once(monkeypatch: pytest.Monk
             assert told != {()}
             # Finding which files to merge, and merging them, takes Hydra some 60 ms for each.
             assert composed <= 2
+
+
+def test_a_draft_shares_what_its_overrides_leave_alone() -> None:
+    with Composer() as composer:
+        sweep = SweepComposer(composer)
+        words = ["task=learn_kernel", "task.optimizer.lr=0.5"]
+        first, second = (
+            sweep.compose([*words, f"seed={n}"], number=n, draft=True) for n in range(2)
+        )
+        assert first.draft is not None
+        assert first.config._get_node("stack") is second.config._get_node("stack")
+        assert first.config._get_node("task") is not second.config._get_node("task")
+        assert [one.config.seed for one in (first, second)] == [0, 1]
+        more = ["hydra.mode=MULTIRUN"]
+        configs = [sweep.finish(one, more, n) for n, one in enumerate((first, second))]
+        assert [str(one.hydra.job.num) for one in configs] == ["0", "1"]
+        assert configs[0].hydra.overrides.task == [*words, "seed=0"]
+        assert configs[1].hydra.overrides.hydra == more
+
+
+@pytest.mark.parametrize(
+    "word", ["++note=${hydra:job.num}", "hydra.runtime.cwd=x", "+hydra.runtime.choices.more=1"]
+)
+def test_what_depends_on_the_whole_config_is_no_draft(word: str) -> None:
+    with Composer() as composer:
+        assert SweepComposer(composer).compose([word], draft=True).draft is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from faulty import Faulty
 from shell import COMMAND
 
 from runner.config.errors import SweepFailed
+from runner.config.loader import Loader
 from runner.sweep.conductor import Conductor
 from runner.sweep.sweep import Swept, sweep
 from runner.tracking.directory import state
@@ -142,3 +145,19 @@ def test_when_nobody_reads_any_more_nothing_is_learned_twice(workplace: Path) ->
     found = [json.loads((folder / "status.json").read_text()) for folder in folders]
     assert {status["resumed"] for status in found} == {0}
     assert len((workplace / "out" / "summary.csv").read_text().splitlines()) == 41
+
+
+def test_every_job_is_composed_once(
+    run: Callable[..., Swept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed: list[str] = []
+    parts = Loader._parts
+
+    def counted(loader: Loader, name: str, overrides: list[str], *more: Any) -> Any:
+        composed.extend(word for word in overrides if re.fullmatch(r"seed=\d+", word))
+        return parts(loader, name, overrides, *more)
+
+    monkeypatch.setattr(Loader, "_parts", counted)
+    run("seed=range(0,12)")
+    # The first job also tells which sweeper there is, and where the sweep's directory is.
+    assert Counter(composed) == {"seed=0": 3, **{f"seed={n}": 1 for n in range(1, 12)}}
