@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +20,6 @@ from verdict import Done, Server, environment, outcome, place, server
 SEED = 1
 
 PROCESSES = 2
-
-
-@pytest.fixture(scope="module")
-def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server(tmp_path_factory.mktemp("watch")) as one:
-        yield one
 
 
 def report(found: list[Done]) -> str:

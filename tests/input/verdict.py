@@ -21,7 +21,7 @@ from shipped import Case
 SECONDS = 2.0
 """Of processor time without torch, imports included; other time would depend on the load."""
 
-SECONDS_PER_JOB = 0.05
+SECONDS_PER_JOB = 0.1
 """A sweep may take so much more for each job that it checks."""
 
 MIB = 500
