@@ -24,8 +24,9 @@ from runner.report.gather import FAILS, Report
 from runner.report.wording import duration, headline
 from runner.tasks import Advance
 
-LINES = 40
-"""Layers of a stack that are shown at the head of a run, if containers can be shut."""
+LINES, WHOLE = 40, 1000
+"""Layers that are shown at the head of a run, and where the plan is to be seen whole, if containers
+can be shut."""
 
 SPARE = ("op", "memory", "stride")
 """Columns that a narrow terminal can do without, first to last; plan.json has them all."""
@@ -139,7 +140,7 @@ class Terminal:
                 self._indented(reason, "red", 2)
 
     def plan(self, title: str, plan: Plan, *, whole: bool) -> None:
-        """The stack as a table; unless it is to be seen `whole`, long containers are one line.
+        """The stack as a table; long containers are one line, sooner unless it is seen `whole`.
 
         Of a stack without layers the title says it all.
         """
@@ -148,7 +149,7 @@ class Terminal:
         self.line(title, "bold")
         if not plan.rows and not whole:
             return
-        rows = columns(plan, None if whole else LINES)
+        rows = columns(plan, WHOLE if whole else LINES)
         # An empty column says nothing; at 80 columns its place is worth more.
         used = [i for i in range(len(HEADINGS)) if i < 3 or any(row[i] for row in rows)]
         widths = {i: max(len(row[i]) for row in [HEADINGS, *rows]) for i in used}
