@@ -171,6 +171,26 @@ def gone(alive: Callable[[], list[int]]) -> float:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
 @pytest.mark.parametrize("name", [JOBLIB, SLOW_SUBMITIT])
+def test_only_the_launcher_hears_ctrl_c(name: str, faulty: Faulty) -> None:
+    """Others would end at once, with a traceback of whatever they are at."""
+    process, tag = start(faulty, name)
+    deaf = {pid: is_deaf(pid) for pid in processes(tag)}
+    process.kill()
+    process.communicate()
+    assert len(deaf) > 1
+    assert deaf == {pid: pid != process.pid for pid in deaf}
+    gone(lambda: processes(tag))
+
+
+def is_deaf(pid: int) -> bool:
+    """Whether a process blocks or ignores SIGINT (proc(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = [line.split()[1] for line in lines if line.startswith(("SigBlk", "SigIgn"))]
+    return any(int(mask, 16) >> (signal.SIGINT - 1) & 1 for mask in masks)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("name", [JOBLIB, SLOW_SUBMITIT])
 def test_when_the_launcher_is_killed_no_worker_is_left(name: str, faulty: Faulty) -> None:
     process, tag = start(faulty, name)
     assert len(processes(tag)) > 1

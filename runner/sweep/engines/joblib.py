@@ -12,6 +12,7 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from typing import ClassVar
 
 from runner.config.fields import Count
@@ -106,6 +107,8 @@ class _Worker:
     def submit(self, call: Call) -> Future[Ended]:
         """Do a call, which must be the only one."""
         if self._pid is None:
+            # Python's own helper, which joblib starts too, would let Ctrl-C through again.
+            resource_tracker.ensure_running()
             with deaf_children():
                 self._pid = self._pool.submit(os.getpid)
         future: Future[Ended] = self._pool.submit(perform, call)
