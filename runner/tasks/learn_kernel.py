@@ -71,7 +71,7 @@ class LearnKernel(Task):
 
     target: Target
     optimizer: Optimizer = Optimizer()
-    steps: Annotated[int, Limited(ge=1)] = 10
+    steps: Annotated[int, Limited(ge=1, le=10_000_000)] = 10
     reduction: Literal["sum", "mean"] = "sum"
     log_every: Annotated[int, Limited(ge=1)] | None = None
 
