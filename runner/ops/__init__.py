@@ -285,7 +285,8 @@ class PoolOp(Operator, ABC):
     ) -> Tensor:
         """The gradient with respect to the input; with `own_gradient`, by autograd if left out.
 
-        The first of equal extremes gets all of it.
+        The first of equal extremes gets all of it. So does one that is not a number; of several
+        in a window, whichever the operator looks at first or last.
 
         Args:
             grad: n × c × oh × ow, the gradient with respect to the output.

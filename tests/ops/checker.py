@@ -19,7 +19,12 @@ from runner.ops import ConvOp, PoolOp, conv_op, pool_op
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
-GATES = {"float64": (1e-12, 1e-12), "float32": (1e-6, 2e-6), "bfloat16": (1e-2, 2e-2)}
+GATES = {
+    "float64": (1e-12, 1e-12),
+    "float32": (1e-6, 2e-6),
+    "bfloat16": (1e-2, 2e-2),
+    "float16": (2e-3, 4e-3),
+}
 """relL2 and max; for every operator that has no gate of its own."""
 
 OWN_GATES = {
@@ -36,7 +41,7 @@ TRANSFORMED = {"fft", "winograd", "auto"}
 
 def assert_close_to_reference(actual: Tensor, reference: Tensor, op: str = "") -> None:
     """Pass both gates of the actual tensor's type against a float64 reference."""
-    gate_l2, gate_max = _gates(op, actual.dtype)
+    gate_l2, gate_max = gates(op, actual.dtype)
     assert actual.shape == reference.shape, f"shape {actual.shape}, not {reference.shape}"
     assert bool(torch.isfinite(actual).all()), "not finite"
     if reference.numel() == 0:
@@ -48,7 +53,7 @@ def assert_close_to_reference(actual: Tensor, reference: Tensor, op: str = "") -
     assert worst <= gate_max * largest, f"max {worst / largest:.2e} > {gate_max:.0e}"
 
 
-def _gates(op: str, dtype: torch.dtype) -> tuple[float, float]:
+def gates(op: str, dtype: torch.dtype) -> tuple[float, float]:
     name = str(dtype).removeprefix("torch.")
     return OWN_GATES.get((op, name), GATES[name])
 
@@ -58,7 +63,7 @@ def assert_exact(actual: Tensor, expected: Tensor, op: str = "") -> None:
     assert actual.shape == expected.shape, f"shape {actual.shape}, not {expected.shape}"
     if op in TRANSFORMED and actual.numel():
         # What is expected may be the operator's own work, as where a law compares it with itself.
-        whole, (_, gate) = expected.detach().double().round(), _gates(op, actual.dtype)
+        whole, (_, gate) = expected.detach().double().round(), gates(op, actual.dtype)
         worst, scale = (actual.detach() - whole).abs().max(), whole.abs().max().clamp(min=1)
         assert worst <= gate * scale, f"max {worst / scale:.2e} > {gate:.0e}"
         actual, expected = actual.round(), whole

@@ -3,8 +3,10 @@
 import pytest
 import test_conv_ops
 import test_pool_ops
+import test_random_geometries
 import torch
 import torch.nn.functional as F
+import trials
 from checker import (
     CONV_CASES,
     MODES,
@@ -386,3 +388,53 @@ def test_hidden_nan_is_caught():
 def test_the_last_of_equals_is_caught():
     with pytest.raises(AssertionError):
         test_pool_ops.TestTies().test_apart(Pool(LastWins()), "max")
+
+
+# Random trials ---------------------------------------------------------------------------------
+
+
+class TakesAnyLayoutForContiguous(LoopsConv):
+    def forward(self, x, weight, bias, geometry):
+        if x.numel() and not x.is_contiguous() and 0 not in x.stride():
+            x = torch.as_strided(x, x.shape, x.new_empty(x.shape).stride())
+        return super().forward(x, weight, bias, geometry)
+
+
+class HalfThePrecision(LoopsConv):
+    """In single precision alone."""
+
+    def weight_gradient(self, grad, x, geometry):
+        found = super().weight_gradient(grad, x, geometry)
+        return found.bfloat16().to(x.dtype) if x.dtype == torch.float32 else found
+
+
+class NeedsOneThread(LoopsConv):
+    def input_gradient(self, grad, weight, size, geometry):
+        found = super().input_gradient(grad, weight, size, geometry)
+        return found if torch.get_num_threads() == 1 else found * (1 + 1e-2)
+
+
+def tried(count=300):
+    for number in range(count):
+        test_random_geometries.check(number)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [*CAUGHT, FlipsSomeKernels, TakesAnyLayoutForContiguous, HalfThePrecision, NeedsOneThread],
+)
+def test_trials_catch_broken_convolutions(broken, monkeypatch):
+    if broken is WorksInPlace:
+        pytest.skip("another check's: gradients are asked for, so that autograd refuses it")
+    monkeypatch.setattr(trials, "POOLS", [])
+    monkeypatch.setattr(trials, "CONVS", [Conv(broken(), "broken")])
+    with pytest.raises(AssertionError):
+        tried()
+
+
+@pytest.mark.parametrize("broken", POOL_CAUGHT)
+def test_trials_catch_broken_poolings(broken, monkeypatch):
+    monkeypatch.setattr(trials, "CONVS", [])
+    monkeypatch.setattr(trials, "POOLS", [Pool(broken(), "broken")])
+    with pytest.raises(AssertionError):
+        tried()

@@ -1,4 +1,11 @@
-"""Geometries that nobody thought of; found ones become cases of the edge grid."""
+"""Geometries that nobody thought of; found ones become cases of the edge grid.
+
+Two ways to find them: Hypothesis, which looks for the smallest that fails, in double precision; and
+trials by number (`trials.py`), many, of all sizes, types and layouts in memory. To repeat one:
+``python tests/ops/trials.py 1234 1``.
+"""
+
+from collections import Counter
 
 import pytest
 import torch
@@ -12,6 +19,7 @@ from checker import (
     conv_ops,
     conv_reference,
     conv_small_integers,
+    gates,
     label,
     pool_gradients,
     pool_loops,
@@ -20,12 +28,12 @@ from checker import (
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from trials import LAYOUT, results, trial
 
 from runner.geometry import ConvGeometry, PoolGeometry, Shape, extent
 from runner.ops import conv_op, pool_op
 
 FEW = settings(max_examples=150, deadline=None, derandomize=True, database=None)
-MANY = settings(max_examples=2000, deadline=None, derandomize=True, database=None)
 
 
 def sizes(least: int, most: int):
@@ -87,6 +95,7 @@ OTHER_CONVS = [
     for op in conv_ops()
     if op.name != "loops" and op.can(ConvGeometry((3, 3)))
 ]
+WINOGRAD = Conv(conv_op("winograd"), "winograd")
 OTHER_POOLS = [op for op in pool_ops() if op.name != "loops"]
 modes = st.sampled_from(["max", "avg", "min"])
 
@@ -105,20 +114,57 @@ def test_pooling(subject, case, mode):
     check_pool(subject, case, mode)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("subject", "cases"), OTHER_CONVS, ids=label)
-@given(data=st.data())
-@MANY
-def test_many_convolutions(subject, cases, data):
-    check_conv(subject, data.draw(cases))
+# One after the other they take minutes, most of it in loops of Python; xdist shares out the parts.
+MANY, PART = 10_000, 100
+SAMPLE = range(24)
+
+
+@pytest.mark.parametrize("number", SAMPLE)
+def test_a_trial(number):
+    check(number)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("subject", OTHER_POOLS, ids=label)
-@given(case=pool_cases(), mode=modes)
-@MANY
-def test_many_poolings(subject, case, mode):
-    check_pool(subject, case, mode)
+@pytest.mark.parametrize("first", range(0, MANY, PART))
+def test_many_trials(first):
+    for number in range(first, first + PART):
+        check(number)
+
+
+def check(number: int) -> None:
+    """Every operator that can do a trial is within its gates."""
+    what = trial(number)
+    print(what)  # shown where it fails
+    for found in results(what):
+        relative, largest = gates(found.op, getattr(torch, what.dtype))
+        assert found.finite, found
+        assert found.relative <= relative, found
+        assert found.largest <= largest, found
+
+
+def test_trials_repeat():
+    assert [trial(n) for n in range(50)] == [trial(n) for n in range(50)]
+    assert len({repr(trial(n).case) for n in range(200)}) > 195
+
+
+def test_trials_cover_what_there_is():
+    """Of a thousand: every type, layout and mode; sizes from none to many."""
+    found = [trial(n) for n in range(1000)]
+    for name in ("dtype", "whole", "threads", "mode", "small"):
+        assert min(Counter(getattr(t, name) for t in found).values()) > 50
+    assert {how for t in found for how in t.layouts} == set(LAYOUT)
+    convs = [t.case for t in found if not t.mode]
+    windows = [c.geometry for c in convs]
+    assert sum(not WINOGRAD.op.unsupported(w, "float32", "cpu") for w in windows) > 150
+    assert sum(w.groups > 1 for w in windows) > 150
+    assert sum(w.groups == c.x[1] > 1 for w, c in zip(windows, convs, strict=True)) > 30
+    assert sum(c.x[0] == 0 for c in convs) > 5
+    assert sum(c.x[1] // c.geometry.groups >= 64 for c in convs) > 20
+    assert sum(c.x[3] > 96 for c in convs) > 20
+    assert sum(max(w.kernel) >= 11 for w in windows) > 5
+    assert sum(max(w.stride) > max(w.kernel) for w in windows) > 20
+    assert sum(max(w.dilation) > 1 for w in windows) > 100
+    assert sum(w.padding[0] != w.padding[1] for w in windows) > 200
 
 
 @given(case=conv_cases())

@@ -23,7 +23,6 @@ if DEVICE == "cpu":
 
 pytest.importorskip("triton", reason="Triton is not installed", exc_type=ImportError)
 
-import checker
 from checker import (
     CONV_CASES,
     MODES,
@@ -95,12 +94,6 @@ conv, pool = Conv(TritonConv(), "direct", DEVICE), Pool(TritonPool(), "direct", 
 def few_programs(monkeypatch):
     """The interpreter runs one after another; sums still come in parts."""
     monkeypatch.setattr(triton_conv, "PROGRAMS", 16)
-
-
-@pytest.fixture(autouse=True)
-def half_precision(monkeypatch):
-    """The checker has no gate for a type that no operator on the CPU supports."""
-    monkeypatch.setitem(checker.GATES, "float16", DirectConv.gates["float16"])
 
 
 @pytest.fixture(params=[False, True], ids=["any_geometry", "sliding"])

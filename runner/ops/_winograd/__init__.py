@@ -20,6 +20,8 @@ class MinimalFiltering(ConvOp):
     """F(m×m, 3×3): tiles of m × m outputs from (m + 2)² products per pair of channels.
 
     NaN, infinities and the rounding of large values are smeared over the tiles that they are in.
+    Transforms make numbers up to 100 times larger, so that the largest of a type exceed it, and
+    kernels 24 times smaller, so that the smallest lose digits.
 
     Attributes:
         m: outputs of a tile along one axis.

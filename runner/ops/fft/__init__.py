@@ -7,7 +7,8 @@ Tukey 1965), however large the kernel is; layers computed so: Mathieu, Henaff an
 
 Errors are relative to the largest sums of a tile, not to each output: where a kernel cancels most
 of a bright image, what is left has fewer digits. A NaN or an infinity turns into NaN all that is
-transformed together with it: its tile, or the whole image.
+transformed together with it: its tile, or the whole image. So do numbers whose sum over a tile
+exceeds the type, from about 1e35 in single precision.
 """
 
 from __future__ import annotations
