@@ -108,10 +108,9 @@ def installed() -> Asked:
         return set()
     found = []
     for requirement in map(Requirement, texts):
-        needed = _holds(requirement, "")
-        found += [
-            (requirement, e) for e in ["", *extras] if needed == (not e) and _holds(requirement, e)
-        ]
+        # What is needed without an extra is needed with each.
+        groups = [""] if _holds(requirement, "") else extras
+        found += [(requirement, extra) for extra in groups]
     return _asked(found)
 
 
@@ -185,7 +184,7 @@ def _project(root: Path) -> dict[str, Any]:
 
 
 def _asked(found: list[tuple[Requirement, str]]) -> Asked:
-    """Without what is for other systems, or for those who change the project."""
+    """Without what is for other systems or extras, or for those who change the project."""
     return {
         (one.name, ",".join(sorted(map(str, one.specifier), reverse=True)), extra)
         for one, extra in found

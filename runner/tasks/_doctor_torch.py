@@ -98,11 +98,11 @@ def threads(_: str) -> list[Finding]:
     import torch
 
     taken, usable = torch.get_num_threads(), math.ceil(may_use())
-    found = f"torch takes {taken}, of {usable} that the cores are for"
+    found = f"torch takes {taken}, {usable} can work at once"
     if taken > usable:
         mend = "Threads that wait for each other take several times as long. With threads=N, or"
         command = f"export OMP_NUM_THREADS={usable}"
         return [Finding("threads", WARNING, found, mend, command)]
-    if "OMP_NUM_THREADS" in os.environ:
-        found += " (OMP_NUM_THREADS); so does every worker of a sweep"
+    if os.environ.get("OMP_NUM_THREADS") == str(taken):
+        found += "; so does every worker of a sweep, by OMP_NUM_THREADS"
     return [Finding("threads", OK, found)]

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -729,9 +730,11 @@ class TestProgram:
 
 
 @pytest.mark.slow
-def test_whole_examination(workplace: Path) -> None:
+def test_whole_examination(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything, in a terminal of 80 columns, and nothing is left behind."""
-    before = set(Path("/tmp").glob("doctor-*")) | set(Path("/tmp").glob(".doctor-*"))
+    temporary = workplace / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     rc, shown = in_terminal(["task=doctor"], workplace)
     plain = [ESCAPE.sub("", line).rstrip() for line in re.split(r"[\r\n]+", shown)]
     assert rc == 0, "\n".join(plain)
@@ -744,8 +747,6 @@ def test_whole_examination(workplace: Path) -> None:
     address = re.search(r"127\.0\.0\.1:(\d+)", text)
     assert address is not None
     with pytest.raises(ConnectionRefusedError):
-        import socket
-
         socket.create_connection(("127.0.0.1", int(address[1])), timeout=5)
-    assert set(Path("/tmp").glob("doctor-*")) | set(Path("/tmp").glob(".doctor-*")) == before
-    assert [path.name for path in workplace.iterdir()] == ["outputs"]
+    assert list(temporary.iterdir()) == []
+    assert {path.name for path in workplace.iterdir()} == {"outputs", "temporary"}
