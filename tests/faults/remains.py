@@ -109,11 +109,14 @@ def check(root: Path, reference: Path, *, asked: bool) -> dict[str, str]:
 
 
 def check_steps(path: Path) -> None:
-    """Every line but the last is whole, and no step is there twice."""
+    """Every line but the last is whole, steps go up, and none is there twice."""
     lines = path.read_text().splitlines(keepends=True)
-    steps = [json.loads(line)["step"] for line in lines if line.endswith("\n")]
     assert all(line.endswith("\n") for line in lines[:-1])
-    assert steps[:-1] == sorted(set(steps[:-1])), path
+    entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    steps = [entry["step"] for entry in entries if entry["step"] > 0]  # 0 is of the end
+    assert steps == sorted(steps), path
+    told = [(entry["step"], *entry) for entry in entries]
+    assert len(told) == len(set(told)), path
 
 
 def tmp(path: Path) -> set[str]:

@@ -32,10 +32,12 @@ ROOT = "out"
 COMMANDS = {
     "edge": ["task=edge"],
     "learn_kernel": ["task=learn_kernel", "task.steps=40"],
-    "classify": ["task=classify", "data.images=200", "task.epochs=4", "task.log_every=2"],
+    "classify": [
+        "task=classify", "data.images=120", "task.epochs=3", "task.log_every=2", "task.images=1",
+    ],
     "sweep": ["-m", "task=edge", "stack=edge_vertical,edge_horizontal", "seed=0,1"],
     "sweep of checkpoints": [
-        "-m", "task=classify", "data.images=200", "task.epochs=2", "task.images=0", "seed=0,1",
+        "-m", "task=classify", "data.images=120", "task.epochs=2", "task.images=1", "seed=0,1",
     ],
     "sweep learned together": ["-m", "task=learn_kernel", "seed=range(0,9)"],
     "joblib": [
@@ -198,21 +200,17 @@ def trial(zygote: Zygote, alone: Callable[[str], Left], tmp_path: Path) -> Calla
 
 
 SLOW = (pytest.mark.slow, pytest.mark.timeout(1500))
-SAMPLE = {
-    ("edge", "SIGKILL"),
-    ("classify", "SIGKILL"),
-    ("learn_kernel", "SIGINT"),
-    ("sweep", "SIGTERM"),
-}
+SAMPLE = ("edge-SIGKILL", "classify-SIGKILL", "sweep-SIGTERM")
 
 
 def moments() -> Iterator[Any]:
     """A few kills of some programs, and in the slow suite many of all."""
     for name in COMMANDS:
         for how in HOW:
-            if (name, how.name) in SAMPLE:
-                yield pytest.param(name, how, 2, 0, id=f"{name}-{how.name}")
-            yield pytest.param(name, how, 6, 1, id=f"{name}-{how.name}-many", marks=SLOW)
+            which = f"{name}-{how.name}"
+            if which in SAMPLE:
+                yield pytest.param(name, how, 2, 0, id=which)
+            yield pytest.param(name, how, 6, 1, id=f"{which}-many", marks=SLOW)
 
 
 @pytest.mark.parametrize(("name", "how", "number", "seed"), list(moments()))
@@ -256,19 +254,15 @@ def test_before_any_access_to_a_file(
     print(sum(told.values()), "kills:", dict(told))
 
 
-@pytest.mark.parametrize(
-    ("how", "number"),
-    [
-        (signal.SIGINT, 1),
-        *(pytest.param(how, 7, marks=SLOW) for how in HOW),
-    ],
-)
-def test_from_a_cold_start(how: signal.Signals, number: int, trial: Callable[[str], Trial]) -> None:
-    """With all the seconds in which modules are imported."""
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("how", HOW, ids=lambda how: how.name)
+def test_from_a_cold_start(how: signal.Signals, trial: Callable[[str], Trial]) -> None:
+    """With all the seconds in which modules are imported; tests/test_signals.py has a few."""
     dice, told = random.Random(how.name), Counter[str]()
     left = cold(trial("edge").folder, command("edge"))
     assert left.wait() == 0
-    for _ in range(number):
+    for _ in range(7):
         one = trial("edge")
         started = cold(one.folder, command("edge"))
         one.survive(started, dice.uniform(0, 1.1 * left.seconds), dice, how)
