@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.config.errors import ConfigError, problem
+from runner.config.errors import ConfigError, first_line, problem
 from runner.tracking.directory import write_atomically
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def load_checkpoint(directory: Path, device: str = "cpu") -> dict[str, Any] | No
         expected = f"the content whose SHA-256 {sums.name} has ({known[0][:12] if known else ''}…)"
         raise _damaged(path, expected, f"{len(packed):,} bytes with {digest[:12]}…")
     try:
+        _check_stored(packed)
         content = torch.load(io.BytesIO(packed), map_location=device, weights_only=True)
     except Exception as error:  # whatever an unpickler can trip over
         lines = str(error).splitlines() or [""]
@@ -77,6 +80,41 @@ def load_checkpoint(directory: Path, device: str = "cpu") -> dict[str, Any] | No
     if found != FORMAT:
         raise _damaged(path, f"a checkpoint of format {FORMAT}", f"format {found}")
     return dict(content)
+
+
+def _check_stored(packed: bytes) -> None:
+    """Refuse an archive that unpacks to more than it is; torch writes none.
+
+    Raises:
+        ValueError: it would.
+        zipfile.BadZipFile: it is no archive.
+    """
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        entries = archive.infolist()
+    compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if compressed or sum(entry.file_size for entry in entries) > len(packed):
+        raise ValueError("compressed or overlapping entries")
+
+
+@contextmanager
+def restoring(directory: Path) -> Iterator[None]:
+    """What can't be restored from a checkpoint's content is told as damage of its file.
+
+    Raises:
+        ConfigError: something in it is missing, or isn't what this run had saved.
+    """
+    try:
+        yield
+    except (
+        AttributeError,
+        LookupError,
+        OverflowError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise _damaged(directory / CHECKPOINT, "what this run saved", said) from error
 
 
 def _sums(directory: Path) -> Path:

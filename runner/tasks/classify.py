@@ -24,7 +24,7 @@ from runner.ops import Ops
 from runner.plan import ITEM_BYTES, Plan
 from runner.stack import Stack
 from runner.tasks import Objective, Run, Task
-from runner.tasks._checkpoint import CHECKPOINT, load_checkpoint, save_weights
+from runner.tasks._checkpoint import CHECKPOINT, load_checkpoint, restoring, save_weights
 from runner.tasks._classified import Classified, curves, draw_first_layer, listed
 from runner.tasks._optimizer import check_trainable
 from runner.tasks._outputs import to_numpy
@@ -149,7 +149,10 @@ class Classify(Recipe, Task):
     def reached(self, directory: Path) -> int:
         """The step of the checkpoint."""
         saved = load_checkpoint(directory)
-        return 0 if saved is None else int(saved["step"])
+        if saved is None:
+            return 0
+        with restoring(directory):
+            return int(saved["step"])
 
     def run(self, run: Run) -> dict[str, Any]:
         """Accuracy and loss of the best weights, and what they get wrong."""
@@ -157,7 +160,8 @@ class Classify(Recipe, Task):
         training = Training(run, self, sets.train, sets.val)
         saved = load_checkpoint(run.directory)
         if saved is not None:
-            training.restore(saved)
+            with restoring(run.directory):
+                training.restore(saved)
             run.notes.append(f"Resumed after epoch {training.epoch}, step {training.step}.")
         try:
             training.fit()
