@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig
 
+from runner.config.errors import first_line, problem
 from runner.config.nodes import node_at, read
 from runner.config.yaml_text import written
 
@@ -52,6 +53,9 @@ class JobLog:
 
         Jobs of a sweep mostly log the same way, each to its own directory. Then, files are all
         that has to be exchanged.
+
+        Raises:
+            ConfigError: Python's logging refuses it.
         """
         root, told = logging.getLogger(), written(node_at(hydra, "job_logging"))
         what = (told, written(node_at(hydra, "verbose")))
@@ -60,7 +64,11 @@ class JobLog:
             directory = read(hydra, "runtime.output_dir")
             root.handlers[:] = [_moved(one, told["handlers"], directory) for one in self._handlers]
         else:
-            configure_log(hydra.job_logging, hydra.verbose)
+            try:
+                configure_log(hydra.job_logging, hydra.verbose)
+            except (ValueError, TypeError, AttributeError) as error:
+                got = f"'{first_line(error)}'"
+                raise problem("hydra.job_logging", "a log that can be set up", got) from None
             root.handlers[:] = [_lenient(one) for one in root.handlers]
             movable = _movable(told, root.handlers) and "${" not in str(what[1])
             self._told = what if movable else None

@@ -84,7 +84,8 @@ class Done:
             found.append(f"control characters in the answer: {sorted(map(ascii, odd))}")
         if max(map(len, self.stderr.splitlines()), default=0) > LINE:
             found.append("an answer that nobody reads")
-        if self.rc == 2 and self.left:
+        unmarked = [name for name in self.left if not name.startswith("outputs")]
+        if self.rc == 2 and self.left and (unmarked or set(self.states.values()) != {"FAILED"}):
             found.append(f"files are left: {', '.join(self.left[:4])}")
         if self.rc in (0, 3) and any(state not in ENDED for state in self.states.values()):
             found.append(f"runs without an end: {self.states}")
@@ -95,9 +96,11 @@ class Done:
         states = set(self.states.values())
         if self.rc in (0, 3) and states <= {"COMPLETED"}:
             return ""
-        if self.rc == 2 and self._explained() and not self.left:
+        if self.rc == 2 and self._explained() and states <= {"FAILED"}:
             return ""
         if self.rc == 1 and self.stderr.startswith("Diverged: ") and states == {"FAILED"}:
+            return ""
+        if self.rc == 1 and " jobs are not complete: " in self.stderr:
             return ""
         return (
             f"{self.case.name} {list(self.case.words)}: {self.rc}, {states}, {self.stderr[-500:]}"
