@@ -128,6 +128,8 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         _check_completion(arguments.overrides)
         _run_hydra(arguments, parser, _never, str(config_folder()), name)
         return DONE
+    if arguments.hydra_help:
+        arguments.overrides, arguments.multirun = [], False  # it says the same whatever is run
     if arguments.cfg or arguments.help or arguments.hydra_help or arguments.info:
         if arguments.multirun:
             arguments.overrides = _first_job(arguments.overrides, **where)

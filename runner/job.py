@@ -89,7 +89,7 @@ class Job(Spec):
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     seed: Annotated[int, Limited(ge=0, lt=2**63)] = 0
     threads: Annotated[int, Limited(ge=1, le=1024)] | None = None
-    memory_limit_gib: Annotated[float, Limited(gt=0)] = 4.0
+    memory_limit_gib: Annotated[float, Limited(gt=0, le=2**20)] = 4.0
     tensorboard: bool = True
     expect: Expect = Limited(default_factory=dict)
     sweep: Sweep = Sweep()

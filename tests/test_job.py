@@ -111,3 +111,8 @@ def test_settings_of_auto_that_nothing_uses() -> None:
     assert complaints(word, "stack.layers.conv.ops=auto") == []
     assert complaints("ops.auto.accuracy=2e-6") == []  # as it is anyway
     assert complaints("task=benchmark", word) == []  # it tries operators of its own
+
+
+def test_a_limit_that_is_none() -> None:
+    (found,) = complaints("memory_limit_gib=1e300")
+    assert found == "memory_limit_gib: expected at most 1048576, got 1e+300."

@@ -9,6 +9,9 @@ from runner.config.errors import problem
 LONGEST = 10_000
 """Characters: reading a list takes the square of its length."""
 
+LONGEST_KEY = 240
+"""Characters: Hydra asks whether there is a file of that name."""
+
 LEVELS = 50
 """How deep values may be nested, as in YAML of the user's own."""
 
@@ -28,6 +31,8 @@ def check_override(text: str) -> None:
     hint = "Write it into a YAML file."
     if len(text) > LONGEST:
         raise problem(key, f"at most {LONGEST:,} characters", f"{len(text):,}", hint)
+    if len(key) > LONGEST_KEY:
+        raise problem(key, f"a key of at most {LONGEST_KEY} characters", f"{len(key):,}")
     if _LONG_NUMBER.search(text):
         raise problem(key, f"numbers of at most {DIGITS:,} digits", "a longer one")
     if _levels(text) > LEVELS:

@@ -82,7 +82,7 @@ class Benchmark(Task):
     yardsticks: bool = True
     seconds: Annotated[float, Limited(gt=0, le=3600)] = 1.0
     repeats: Annotated[int, Limited(ge=1, le=10_000)] = 3
-    memory_gib: Annotated[float, Limited(gt=0)] = 3.0
+    memory_gib: Annotated[float, Limited(gt=0, le=2**20)] = 3.0
 
     @property
     def uses_data(self) -> bool:

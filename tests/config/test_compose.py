@@ -509,6 +509,7 @@ LONG, DEEP = "9" * 1_001, "[" * 51 + "]" * 51
         (f"experiment={'x' * 300}", "experiment: expected one of "),
         ("hydra/launcher=[[x]]", "hydra/launcher: expected one of "),
         (f"seed={LONG}", "seed: expected numbers of at most 1,000 digits, got a longer one."),
+        (f"{'k.' * 200}=1", "k.k.k.k."),
         (f"++seed={DEEP}", "seed: expected at most 50 levels, got more. Write it into a YAML"),
         (f"data.path={'x' * 10_000}", "data.path: expected at most 10,000 characters, got 10,010."),
         ("hydra.job.env_copy=[NO_SUCH]", "hydra.job.env_copy: expected variables of the env"),

@@ -166,7 +166,7 @@ INTERPOLATIONS = (
 ${seed} ${nowhere} ${data} ${stack} ${stack.layers} ${.} ${..seed} ${.kind} ${${seed}} ${seed ${}
 ${ $} ${data.height} ${oc.env:HOME} ${oc.env:NOWHERE_AT_ALL} ${oc.env:NOWHERE_AT_ALL,3}
 ${oc.decode:'[1,2'} ${oc.decode:"3"} ${oc.create:{a:1}} ${oc.select:seed} ${oc.select:no.where}
-${oc.dict.keys:data} ${oc.dict.values:data} ${oc.deprecated:seed} ${now:%Y} ${now:} ${now:%}
+${oc.dict.keys:data} ${oc.dict.values:data} ${now:%Y} ${now:} ${now:%}
 ${hydra:runtime.cwd} ${hydra:no.where} ${hydra:job.num} ${hydra.runtime.version} ${nope:1}
 x${seed}y ${task.kind} ${data.kind}
 """.strip()

@@ -26,7 +26,7 @@ def run(watch: Server, words: str) -> Done:
         ("--help -m seed=3,4", "seed: 3\n"),
         ("--info searchpath seed=3", "Provider"),
         ("--info defaults stack=lenet", "stack/lenet"),
-        ("--hydra-help", "Hydra"),
+        ("--hydra-help task=plan -m seed=1,2", "Hydra"),
         ("-sc install=bash", "complete"),
     ],
 )
