@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attacking import Answer, Attack
+from attacking import Answer, Attack, Attacker
+
+SLOW = pytest.mark.slow  # a summary draws a picture
 
 PLAN = ["task=plan", "stack=pool"]
 JOBS = ["-m", "task=plan", "stack=pool,pair"]
@@ -181,12 +184,25 @@ def test_recorded_words_are_not_typed(attack: Attack, ended: Path, word: str) ->
     attack("--resume", str(ended)).refused()
 
 
+@pytest.fixture(scope="module")
+def swept(attacker: Attacker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a sweep."""
+    cwd = tmp_path_factory.mktemp("case") / "work"
+    cwd.mkdir()
+    assert attacker.run(cwd, *JOBS, "hydra.sweep.dir=sweep").rc == 0
+    return cwd / "sweep"
+
+
 @pytest.mark.parametrize("flag", ["--report", "--summary", "--resume"])
 @pytest.mark.parametrize("file", ["status.json", "metrics.json", "sweep.json"])
-@pytest.mark.parametrize("what", ["deep", "pipe", "endless", "number", "keys"])
-def test_sweeps_from_elsewhere(attack: Attack, flag: str, file: str, what: str) -> None:
-    answer = attack(*JOBS, "hydra.sweep.dir=outputs/sweep")
-    sweep = answer.cwd / "outputs" / "sweep"
+@pytest.mark.parametrize(
+    "what",
+    ["pipe", *(pytest.param(one, marks=SLOW) for one in ("deep", "endless", "number", "keys"))],
+)
+def test_sweeps_from_elsewhere(
+    attack: Attack, swept: Path, tmp_path: Path, flag: str, file: str, what: str
+) -> None:
+    sweep = Path(shutil.copytree(swept, tmp_path / "case" / "work" / "sweep"))
     path = sweep / file if file == "sweep.json" else sweep / "1" / file
     path.unlink()
     if what == "pipe":
