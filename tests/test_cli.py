@@ -140,7 +140,7 @@ def test_interrupted_and_killed(workplace: Path) -> None:
         signal.SIGTERM: (143, "INTERRUPTED", "SIGTERM"),
         signal.SIGKILL: (-9, "DEAD", None),
     }
-    words = ["task=learn_kernel", "task.steps=100000000", "task.log_every=500", "threads=1"]
+    words = ["task=learn_kernel", "task.steps=10000000", "task.log_every=500", "threads=1"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # A shell starts background jobs deaf to Ctrl-C, and the tests may be one.
     pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
