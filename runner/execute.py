@@ -214,14 +214,14 @@ class Execution:
             return
         self._stopped = True
         where = f"The run's directory is {self.directory}"
+        resume = f"Resume it: python -m runner --resume {shlex.quote(str(self.directory))}"
         try:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 if self._begun:
                     logger.warning("interrupted: %s", reason(error))
                 self._end("INTERRUPTED", reason(error))
                 error.add_note(f"{where}; what was measured is kept.")
-                command = f"python -m runner --resume {shlex.quote(str(self.directory))}"
-                error.add_note(f"Resume it: {command}")
+                error.add_note(resume)
             else:
                 if self._begun:
                     logger.error("failed", exc_info=error)
@@ -230,6 +230,8 @@ class Execution:
                 if self._tracker is not None:
                     self._tracker.outcome(None)
                 error.add_note(f"{where}.")
+                if isinstance(error, OSError):  # there may be room, or a right, by then
+                    error.add_note(resume)
         except OSError as unrecorded:
             unrecorded.add_note(f"{where}; nothing there says how the run ended: {reason(error)}")
             raise

@@ -187,6 +187,7 @@ def test_a_disk_that_is_really_full(size: str, workplace: Path) -> None:
         path = disk / "run"
         assert "No space left on device" in done.stderr
         assert f"The run's directory is {path}" in done.stderr
+        assert f"Resume it: python -m runner --resume {path}" in done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         assert state(path) == "FAILED"
         assert "No space left on device" in json.loads((path / "status.json").read_text())["reason"]
