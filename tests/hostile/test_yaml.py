@@ -142,3 +142,72 @@ def test_paths_lead_nowhere_else(attack: Attack, name: str) -> None:
         attack("--config-dir", "own", PLAN, f"experiment={path}").refused()
     attack(PLAN, "--config-name", "../outside").refused("outside")
     attack(PLAN, f"--config-name={cwd}/outside").refused("outside")
+
+
+OTHERS = ("_partial_", "_args_", "_recursive_", "_convert_")
+CALLS = ["_target_", *(pytest.param(key, marks=pytest.mark.slow) for key in OTHERS)]
+
+CALLED = {
+    "in a stack": {"stack/evil": "layers: {c: {KEY: os.mkdir}}\n"},
+    "in a list": {"stack/evil": "layers: {c: {kind: conv, weight: [1, [{KEY: os.mkdir}]]}}\n"},
+    "as the only key": {"stack/evil": "KEY: os.mkdir\n"},
+    "by an alias": {"stack/evil": "layers: {a: &a {KEY: os.mkdir}, b: {c: [*a]}}\n"},
+    "by a merge": {"stack/evil": "layers: {a: {<<: {KEY: os.mkdir}}}\n"},
+    "in an included file": {
+        "stack/evil": "defaults: [/extra/more@layers.c, _self_]\n",
+        "extra/more": "KEY: os.mkdir\n",
+    },
+    "where another file puts it": {
+        "stack/evil": "defaults: [/extra/more@_global_.expect, _self_]\nlayers: {}\n",
+        "extra/more": "metric: {KEY: os.mkdir, path: MARKER}\n",
+    },
+    "through a reference": {
+        "stack/evil": "defaults: [/extra/more, _self_]\nlayers: {}\n",
+        "extra/more": "# @package _global_\nexpect: {x: {KEY: os.mkdir}, y: '${expect.x}'}\n",
+    },
+}
+
+
+@pytest.mark.parametrize("key", CALLS)
+@pytest.mark.parametrize("name", CALLED)
+def test_calls_are_refused_by_their_name(attack: Attack, name: str, key: str) -> None:
+    files = {f"own/{path}.yaml": text.replace("KEY", key) for path, text in CALLED[name].items()}
+    attack("--config-dir", "own", PLAN, "stack=evil", files=files).refused(f"'{key}'")
+
+
+@pytest.mark.parametrize("key", CALLS)
+@pytest.mark.parametrize(
+    "word",
+    [
+        "+KEY=os.mkdir",
+        "++task.KEY=os.mkdir",
+        "stack.layers.conv.KEY=os.mkdir",
+        "+stack.layers.c={KEY: os.mkdir, path: MARKER}",
+        "expect={metric: {KEY: os.mkdir}}",
+        "stack.layers.conv.weight=[1, {KEY: os.mkdir}]",
+        "+stack.layers.KEY={kind: flatten}",
+    ],
+)
+def test_and_where_they_are_typed(attack: Attack, word: str, key: str) -> None:
+    word = word.replace("KEY", key)
+    attack("task=forward", word).refused(f"'{key}'")
+    attack("-m", "task=forward", word, "seed=1,2").refused(f"'{key}'")
+
+
+MERGED = {
+    "callbacks": "expect: ${hydra.callbacks}\n",
+    "a log": "expect: ${hydra.job_logging.handlers}\n",
+    "all": "expect: ${hydra}\n",
+}
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_what_refers_to_hydras_node_is_no_way_in(attack: Attack, name: str) -> None:
+    """OmegaConf merges into what a value refers to."""
+    inner = f"callbacks: {{x: {CALL}}}" if name == "all" else f"x: {CALL}"
+    files = {
+        "own/experiment/evil.yaml": f"{GLOBAL}defaults: [/stack/more, _self_]\n"
+        f"expect: {{{inner}}}\n",
+        "own/stack/more.yaml": GLOBAL + MERGED[name],
+    }
+    attack("--config-dir", "own", PLAN, "experiment=evil", files=files).refused()
