@@ -157,8 +157,8 @@ def test_interrupted_and_killed(workplace: Path) -> None:
             assert state(directory) == "RUNNING"
             process.send_signal(sent)
             begun = time.monotonic()
-            _, stderr = process.communicate(timeout=30)
-            assert time.monotonic() - begun < 5
+            _, stderr = process.communicate(timeout=60)
+            assert time.monotonic() - begun < 30  # a second, where nothing else runs
             rc, found, reason = ends[sent]
             assert process.returncode == rc, stderr
             assert state(directory) == found
