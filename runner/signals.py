@@ -1,8 +1,8 @@
 """What Ctrl-C and SIGTERM do to the program; a notebook that uses the package is left alone.
 
 While it works they raise, so that it can record how far it came. But Python shows a traceback of
-what is raised while modules are imported or while it ends itself, and some libraries make another
-error of it while they are imported; then, the program simply ends.
+what is raised while modules are imported or while it ends itself, and while torch is imported, one
+in seven is swallowed; then, the program simply ends.
 """
 
 from __future__ import annotations

@@ -105,3 +105,19 @@ def test_what_is_the_program(
 ) -> None:
     monkeypatch.setattr(sys, "argv", argv)
     assert signals.is_program() is expected
+
+
+def test_what_comes_while_they_are_held_comes_afterwards() -> None:
+    before = signal.signal(signal.SIGINT, signals._end)
+    done = []
+    try:
+        with pytest.raises(KeyboardInterrupt), signals.ending(at_once=False):
+            with signals.held():
+                signal.raise_signal(signal.SIGINT)
+                done.append("held")
+            done.append("not reached")
+        with signals.held():  # none is left over
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == ["held"]

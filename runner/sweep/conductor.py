@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
+from runner import signals
 from runner.config.compose import Composed
 from runner.config.errors import ConfigError, problem
 from runner.config.hydra_job import handlers, hydra_job, logged_by
@@ -115,7 +116,8 @@ class Conductor:
             self._drafts.clear()  # a callback may change the config of its job, and of no other
         settle()
         if self._computes:
-            import torch  # noqa: F401
+            with signals.held():  # which importing torch may swallow
+                import torch  # noqa: F401
 
             settle(collect=False)  # its hundred thousands of objects are no garbage
         with synced_behind():
