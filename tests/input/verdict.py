@@ -124,7 +124,12 @@ def environment() -> dict[str, str]:
 
 
 class Server:
-    """A forking server; `run` hands it cases one by one."""
+    """A forking server; `run` hands it cases one by one.
+
+    Attributes:
+        home: the folder of the case that is run.
+        started: seconds of processor time that its imports took.
+    """
 
     def __init__(self, folder: Path, *words: str) -> None:
         """Start it.
@@ -133,7 +138,7 @@ class Server:
             folder: where cases find and leave their files.
             words: what it is told.
         """
-        self._folder = folder
+        self.home = folder / "case"
         command = [sys.executable, str(Path(__file__).with_name("forking.py")), *words]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
@@ -147,8 +152,7 @@ class Server:
 
     def run(self, case: Case) -> Done:
         """Run a case in a directory of its own, which is removed."""
-        home = self._folder / "case"
-        cwd = place(case, home)
+        cwd = place(case, self.home)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"cwd": str(cwd), "words": case.words}) + "\n")
         self._process.stdin.flush()
@@ -158,11 +162,11 @@ class Server:
             told["rc"],
             told["seconds"] + self.started,
             told["mib"],
-            (home / "stdout").read_bytes(),
-            (home / "stderr").read_bytes(),
+            (self.home / "stdout").read_bytes(),
+            (self.home / "stderr").read_bytes(),
             cwd,
         )
-        shutil.rmtree(home)
+        shutil.rmtree(self.home)
         return found
 
     def stop(self) -> None:
