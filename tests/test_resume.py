@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -150,6 +151,27 @@ def test_a_task_without_checkpoints_runs_again_in_its_directory(planned: Path) -
     assert (status["state"], status["resumed"]) == ("COMPLETED", 1)
     assert status["overrides"] == ["task=plan", "stack=pool", "seed=5"]
     assert (planned / "run.log").read_text().count("resumed: starts anew\n") == 1
+
+
+def test_killed_before_its_config_was_written(planned: Path) -> None:
+    """It couldn't measure anything yet, so nothing is lost that would have to be compared."""
+    shutil.rmtree(planned / ".hydra")
+    (planned / "metrics.jsonl").unlink()
+    mark(planned, state="RUNNING")
+    assert runner.run(resume=planned).directory == planned
+    assert load(planned / "status.json")["state"] == "COMPLETED"
+    assert yaml.safe_load((planned / ".hydra" / "config.yaml").read_text())["seed"] == 5
+
+
+def test_killed_before_it_had_a_status(workplace: Path) -> None:
+    bare = workplace / "bare"
+    bare.mkdir()
+    (bare / ".lock").touch()
+    (bare / ".status.json.123.tmp").write_text("{")
+    hint = "which has no status.json. Nothing was begun there: start the run anew."
+    assert refusal(resume=bare).endswith(hint)
+    (bare / "mine").touch()
+    assert refusal(resume=bare).endswith("which has no status.json.")
 
 
 def test_time_adds_up_over_the_parts(planned: Path) -> None:
