@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from runner.config.contents import contents
-from runner.config.errors import ConfigError, Problem, describe, first_line, problem
+from runner.config.errors import ConfigError, Problem, describe, problem
 from runner.config.plain import flat
 from runner.config.recorded import check_recorded
-from runner.config.untrusted import load, read
+from runner.config.untrusted import load_config
 from runner.tracking.directory import LOCK, STATUS, state
 from runner.tracking.files import STEPS
 
@@ -84,13 +82,9 @@ class Recorded:
         path = self.directory / ".hydra" / "config.yaml"
         if not path.is_file():
             raise problem(FLAG, f"a recorded config at {path}", "no such file")
-        try:
-            told = OmegaConf.create(load(read(path), path))
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise problem(str(path), "a recorded config", first_line(error)) from None
         before, now = (
             {key: value for key, value in flat(one).items() if not key.startswith("sweep.")}
-            for one in (told, config)
+            for one in (load_config(path), config)
         )
         found = [
             Problem(

@@ -19,8 +19,9 @@ import yaml
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.plugins.config_source import ConfigResult, ConfigSource
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
+from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.contents import contents
 from runner.config.errors import ConfigError, Problem, describe, first_line, problem
@@ -145,6 +146,20 @@ def read(path: Path) -> str:
     except OSError as error:
         expected = f"a file of at most {LARGEST:,} bytes"
         raise problem(str(path), expected, str(error.strerror)) from None
+
+
+def load_config(path: Path) -> DictConfig:
+    """The config in a file.
+
+    Raises:
+        ConfigError: it is none, or is beyond the limits.
+    """
+    try:
+        return OmegaConf.create(load(read(path), path))
+    except ConfigError:
+        raise
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise problem(str(path), "a config", first_line(error)) from None
 
 
 def load(text: str, path: Path) -> dict[str, Any]:
