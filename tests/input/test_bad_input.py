@@ -33,16 +33,17 @@ def report(found: list[Done]) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.timeout(1_200)  # 15 seconds of work, on a machine that may do much else
 @pytest.mark.parametrize("seed", [SEED])
 def test_a_sample_of_mistakes(seed: int, watch: Server) -> None:
-    found = [watch.run(case(seed, number)) for number in range(0, 2_000, 16)]
+    found = [watch.run(case(seed, number)) for number in range(0, 2_000, 20)]
     assert not report(found)
     ends = Counter(done.rc for done in found)
     assert min(ends[2], ends[TORCH] + ends[0]) > len(found) / 20, ends  # of both there are some
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("seed", [SEED + 1])
 def test_mistakes_at_scale(seed: int, tmp_path: Path) -> None:
     numbers = range(6_000)
@@ -64,6 +65,7 @@ def test_mistakes_at_scale(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("seed", [SEED + 2])
 def test_the_watch_sees_what_the_program_does(seed: int, watch: Server) -> None:
     compared = 0
