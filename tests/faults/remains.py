@@ -15,9 +15,6 @@ import torch
 from runner import report
 from runner.sweep.summary import summarize
 
-SWEEPS = {"sweep.json", "summary.csv", "summary.md", "summary.png"}
-"""What a sweep leaves beside its jobs' directories."""
-
 
 def processes(session: int) -> list[int]:
     """Living processes of a session."""

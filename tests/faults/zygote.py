@@ -99,7 +99,7 @@ def fork(zygote: Zygote, folder: Path, words: list[str], die: tuple[int, int] = 
         zygote: that process.
         folder: its current directory.
         words: of the command line.
-        die: at the how manieth access to a file in the folder a signal comes, and which.
+        die: before which access to a file in the folder a signal comes, from 1, and which signal.
     """
     out = folder.with_suffix(".out")
     began = time.monotonic()
