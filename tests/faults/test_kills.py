@@ -18,6 +18,8 @@ import pytest
 from remains import check, check_processes, check_same, is_sweep, processes, states
 from zygote import Started, Zygote, cold, fork
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+
 HOW = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
 
 # Python lets go of a signal shortly before it ends; a shell shows such a death as the same number.
