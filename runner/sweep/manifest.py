@@ -229,7 +229,6 @@ def open_directory(wanted: str, *, named: bool) -> SweepDirectory:
     path = Path(wanted).expanduser().absolute()
     if path.is_file():
         raise problem(DIR, "a directory", f"'{wanted}', which is a file")
-    check_plain(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         others = [e for e in path.iterdir() if e.name != LOCK and e.suffix != ".tmp"]
@@ -240,6 +239,7 @@ def open_directory(wanted: str, *, named: bool) -> SweepDirectory:
     if others and not (path / MANIFEST).exists():
         found, hint = f"'{wanted}', which holds something else", "Choose a new or an empty one."
         raise problem(DIR, "a new directory, or a sweep's", found, hint)
+    check_plain(path)
     return SweepDirectory(path)
 
 
