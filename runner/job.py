@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, model_validator
@@ -95,10 +96,16 @@ class Job(Spec):
     sweep: Sweep = Sweep()
 
     @model_validator(mode="after")
-    def _measures_what_is_asked_for(self) -> Job:
-        asked = {f"expect.{name}": name for name in self.expect}
-        if self.sweep.objective is not None:
-            asked["sweep.objective.metric"] = self.sweep.objective.metric
+    def _measures_what_is_expected(self) -> Job:
+        self._check_measured({f"expect.{name}": name for name in self.expect})
+        return self
+
+    def _check_measured(self, asked: Mapping[str, str]) -> None:
+        """Refuse names of metrics that the task can't have.
+
+        Raises:
+            ConfigError: which, by their paths.
+        """
         known = self.task.measures.split()
         problems = [
             Problem(path, one_of(known), f"'{name}'", did_you_mean(name, known))
@@ -107,7 +114,6 @@ class Job(Spec):
         ]
         if problems:
             raise ConfigError(*problems)
-        return self
 
     @staticmethod
     def parse(raw: dict[str, Any]) -> Job:
@@ -135,6 +141,8 @@ class Job(Spec):
         with under("data"):
             shape, count = self.data.shape(), self.data.count()
         plan = self.stack.plan(shape, self.ops, self.task.batch(count), self.dtype)
+        if self.sweep.objective is not None:
+            self._check_measured({"sweep.objective.metric": self.sweep.objective.metric})
         self._check_auto(plan)
         self._check_range(plan)
         limit = int(self.memory_limit_gib * GIB)

@@ -37,12 +37,15 @@ EDGE = "one of output_shape, output, min, max, detected, precision, recall, f1, 
         ("expect.fi=1", [f"expect.fi: expected {EDGE}, got 'fi'."]),
         ("expect.F1=1", [f"expect.F1: expected {EDGE}, got 'F1'. Did you mean 'f1'?"]),
         (
-            "expect={nope:1,recal:{min:1}} sweep.objective={metric:detectd,goal:max}",
+            "expect={nope:1,recal:{min:1}}",
             [
                 f"expect.nope: expected {EDGE}, got 'nope'.",
                 f"expect.recal: expected {EDGE}, got 'recal'. Did you mean 'recall'?",
-                f"sweep.objective.metric: expected {EDGE}, got 'detectd'. Did you mean 'detected'?",
             ],
+        ),
+        (
+            "sweep.objective={metric:detectd,goal:max}",
+            [f"sweep.objective.metric: expected {EDGE}, got 'detectd'. Did you mean 'detected'?"],
         ),
     ],
 )

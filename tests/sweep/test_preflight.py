@@ -194,7 +194,7 @@ class TestWhatTheSweepIsTold:
 
     def test_an_objective_is_told_as_yaml_says_it(self, workplace: Path) -> None:
         objectives = "{metric: loss, goal: min},{metric: kernel_error, goal: min}"
-        (found,) = refused_sweep("task=plan", f"sweep.objective={objectives}")
+        (found,) = refused_sweep("task=learn_kernel", f"sweep.objective={objectives}")
         assert found == (
             "sweep.objective: expected the same for all jobs of a sweep, got "
             "{metric: loss, goal: min} for job #0 and {metric: kernel_error, goal: min} for job #1."
