@@ -195,12 +195,3 @@ def test_alone_as_in_a_sweep(tmp_path: Path) -> None:
     assert status["together"] == 9
     for mine, other in zip(together, jobs(ran[4][1].directory), strict=True):
         assert differing(mine, other) == []
-
-
-def test_what_is_not_torchs_own_is_the_same_with_any_number_of_threads(tmp_path: Path) -> None:
-    """Compiled loops add up in an order of their own; torch's depends on the threads."""
-    told = (*EVERY_OP["edge"], "ops=direct", "seed=3")
-    ran = [twice(tmp_path / str(n), [(*told, f"threads={n}")], n)[0][0] for n in (1, 2)]
-    first, second = (one.directory / "outputs.npz" for one in ran)
-    with np.load(first) as one, np.load(second) as other:
-        assert {key: bits(one[key]) for key in one} == {key: bits(other[key]) for key in other}

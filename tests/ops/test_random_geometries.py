@@ -6,6 +6,7 @@ trials by number (`trials.py`), many, of all sizes, types and layouts in memory.
 """
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -140,6 +141,13 @@ def check(number: int) -> None:
         assert found.finite, found
         assert found.relative <= relative, found
         assert found.largest <= largest, found
+
+
+@pytest.mark.parametrize("number", [5, 11, 24, 33])
+def test_the_same_call_makes_the_same_errors(number):
+    """Whichever of two threads takes which part; every last bit shows in the errors."""
+    what = replace(trial(number), threads=2, small=True)
+    assert list(results(what)) == list(results(what))
 
 
 def test_trials_repeat():

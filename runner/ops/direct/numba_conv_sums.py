@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.ops._compiled import compiled, inlined
+from runner.ops._compiled import compiled, inlined, ordered
 
 Array = NDArray[Any]
 
@@ -175,11 +175,17 @@ def _one_strip(
 ) -> None:  # fmt: skip
     """Sum up one strip, from a bias (`fresh`) or from what is there."""
     for j in range(np.uint64(out.size)):
-        total = bias if fresh else out[j]
+        total = seen.dtype.type(0)
         for a in range(np.uint64(kh)):
             for b in range(np.uint64(kw)):
                 total += weight[a, b] * seen[at + a * down + j + b]
-        out[j] = total
+        out[j] = _plus(bias if fresh else out[j], total)
+
+
+@ordered
+def _plus(there: float, part: float) -> float:
+    """A channel's sum, added as a whole: added product by product, each would be rounded to all."""
+    return there + part
 
 
 @inlined
@@ -190,8 +196,8 @@ def _two_strips(
     """The same for two strips; the second's windows begin a row below."""
     for j in range(np.uint64(out.size)):
         # Two sums per output: each addition waits for the one before it.
-        even, odd = bias if fresh else out[j], seen.dtype.type(0)
-        even2, odd2 = bias if fresh else out2[j], seen.dtype.type(0)
+        even, odd = seen.dtype.type(0), seen.dtype.type(0)
+        even2, odd2 = seen.dtype.type(0), seen.dtype.type(0)
         for a in range(np.uint64(kh + 1)):
             for b in range(np.uint64(kw)):
                 number = seen[at + a * down + j + b]
@@ -205,8 +211,8 @@ def _two_strips(
                         even2 += weight[a - 1, b] * number
                     else:
                         odd2 += weight[a - 1, b] * number
-        out[j] = even + odd
-        out2[j] = even2 + odd2
+        out[j] = _plus(bias if fresh else out[j], even + odd)
+        out2[j] = _plus(bias if fresh else out2[j], even2 + odd2)
 
 
 @inlined
@@ -215,8 +221,8 @@ def _border_row(
 ) -> None:  # fmt: skip
     """An output's row; `top` rows of its windows are above the image."""
     (ins, h, w), (_, kh, kw), ow = x.shape, weight.shape, out.size
-    zero = x.dtype.type(0)
-    out[:] = bias
+    zero, total = x.dtype.type(0), np.empty(ow, np.float64)
+    total[:] = bias
     for c in range(ins):
         for a in range(kh):
             inside = 0 <= a - top < h
@@ -225,13 +231,15 @@ def _border_row(
                 begin = min(max(left - b, 0), ow) if inside else ow
                 end = max(min(ow, w + left - b), begin)
                 for j in range(np.uint64(begin)):
-                    out[j] += k * zero
+                    total[j] += k * zero
                 if begin < end:
                     seen = x[c, a - top, begin - left + b :]
                     for j in range(np.uint64(end - begin)):
-                        out[np.uint64(begin) + j] += k * seen[j]
+                        total[np.uint64(begin) + j] += k * seen[j]
                 for j in range(np.uint64(end), np.uint64(ow)):
-                    out[j] += k * zero
+                    total[j] += k * zero
+    for j in range(np.uint64(ow)):
+        out[j] = total[j]
 
 
 @compiled

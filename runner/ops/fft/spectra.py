@@ -76,8 +76,19 @@ def _correlate(x: Tensor, kernels: Tensor, y: Tensor) -> None:
         place.copy_(unflatten(found[..., :h, :w], 2, place.shape[2:-2]))
 
 
+PART = 64
+"""Products that are added up one by one, at most."""
+
+
 def _sum_of_products(left: Tensor, right: Tensor) -> Tensor:
-    """Σ left[i] · right[i], broadcast; one product at a time, so that the sum stays in cache."""
+    """Σ left[i] · right[i], broadcast; one product at a time, so that the sum stays in cache.
+
+    Long sums are added up in halves: one by one, each product would be rounded to all before it.
+    """
+    if len(left) > PART:
+        half = len(left) // 2
+        first = _sum_of_products(left[:half], right[:half])
+        return first.add_(_sum_of_products(left[half:], right[half:]))
     total: Tensor = left[0] * right[0]
     for one, other in zip(left[1:], right[1:], strict=True):
         total.addcmul_(one, other)
