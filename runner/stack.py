@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING, Annotated, Any
 
 from runner.chain import build_chain, plan_chain
@@ -38,8 +39,9 @@ class Stack(Spec):
         Raises:
             ConfigError: layers that don't fit together, by path.
         """
-        what = (self, x, ops, batch, dtype, path)
-        if not _last or _last[0] != what:  # most jobs of a sweep have equal plans
+        # Most jobs of a sweep have equal plans. By ==, layers in another order would be equal.
+        what = pickle.dumps((self, x, ops, batch, dtype, path))
+        if not _last or _last[0] != what:
             rows = plan_chain(self.layers, "", path, x, Field(), ops)
             _last[:] = [what, Plan(x, rows, batch, dtype)]
         plan: Plan = _last[1]

@@ -239,7 +239,8 @@ def open_directory(wanted: str, *, named: bool) -> SweepDirectory:
     if others and not (path / MANIFEST).exists():
         found, hint = f"'{wanted}', which holds something else", "Choose a new or an empty one."
         raise problem(DIR, "a new directory, or a sweep's", found, hint)
-    check_plain(path)
+    # What is wrong with a job's own directory is that job's matter.
+    check_plain(entry for entry in path.iterdir() if entry.name in OWN)
     return SweepDirectory(path)
 
 

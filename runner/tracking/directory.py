@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import isfinite
@@ -213,21 +213,24 @@ def check_name(wanted: str, key: str) -> None:
         raise problem(key, "a directory's name that can be printed", repr(wanted))
 
 
-def check_plain(path: Path) -> None:
-    """Refuse a directory in which something is neither a file nor a folder.
+def check_plain(paths: Iterable[Path]) -> None:
+    """Refuse what is neither a file nor a folder.
 
     What is written to a link goes elsewhere, and to a pipe when somebody reads it.
 
     Raises:
         ConfigError: there is such a thing.
     """
+    for path in paths:
+        mode = path.lstat().st_mode
+        if not (S_ISREG(mode) or S_ISDIR(mode)):
+            found = "a link" if S_ISLNK(mode) else "something else"
+            raise problem(str(path), "nothing but files and folders", found, "Remove it.")
+
+
+def _all_in(path: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            mode = Path(folder, name).lstat().st_mode
-            if not (S_ISREG(mode) or S_ISDIR(mode)):
-                expected = "nothing but files and folders in a run's directory"
-                found = "a link" if S_ISLNK(mode) else "something else"
-                raise problem(str(Path(folder, name)), expected, found, "Remove it.")
+        yield from (Path(folder, name) for name in (*folders, *files))
 
 
 class RunDirectory:
@@ -256,7 +259,7 @@ class RunDirectory:
         self._lock = open_lock(path)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            check_plain(path)
+            check_plain(_all_in(path))
             for half_written in path.rglob(".*.tmp"):
                 half_written.unlink()
             self.mark("RUNNING")
