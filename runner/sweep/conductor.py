@@ -73,7 +73,7 @@ class Conductor:
         stop_on_error: bool,
         overrides: Sequence[str],
         kin: Mapping[int, Kin | None],
-        drafts: dict[int, Composed],
+        drafts: dict[tuple[str, ...], Composed],
         computes: bool,
     ) -> None:
         self.jobs, self._loader = jobs, loader
@@ -266,7 +266,7 @@ class Conductor:
         Raises:
             ConfigError: it can't be composed; the jobs of a search are not checked beforehand.
         """
-        words, draft = hydra_words(self._directory), self._drafts.pop(job.number, None)
+        words, draft = hydra_words(self._directory), self._drafts.pop(job.overrides, None)
         if draft is not None:
             return self._composer.finish(draft, words, job.number)
         composed = self._composer.compose([*words, *job.overrides], number=job.number)

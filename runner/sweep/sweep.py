@@ -152,7 +152,7 @@ def _run(
         overrides=manifest.overrides,
         stop_on_error=job.sweep.on_error == "stop",
         kin={one.number: one.kin for one in checks.good},
-        drafts={one.number: one.draft for one in checks.good if one.draft},
+        drafts={one.overrides: one.draft for one in checks.good if one.draft},
         computes=job.task.needs_torch,
     )
     stop: BaseException | None = None

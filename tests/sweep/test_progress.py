@@ -82,15 +82,19 @@ class Shown:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Files that are opened from now on, by whatever way of `pathlib`."""
+    """Files that are opened from now on, by `pathlib` or `os.open`."""
     found: list[str] = []
-    whole = io.open
 
-    def noted(file: Any, *others: Any, **named: Any) -> Any:
-        found.append(str(file))
-        return whole(file, *others, **named)
+    def noting(whole: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(file: Any, *others: Any, **named: Any) -> Any:
+            if not isinstance(file, int):  # which is open already
+                found.append(str(file))
+            return whole(file, *others, **named)
 
-    monkeypatch.setattr(io, "open", noted)
+        return noted
+
+    for module in (io, os):
+        monkeypatch.setattr(module, "open", noting(module.open))
     return found
 
 

@@ -163,7 +163,7 @@ def test_a_whole_run_is_read_back(workplace: Path) -> None:
 def test_numbers_that_are_none_end_nothing(workplace: Path) -> None:
     """A histogram of NaN can't be drawn; the run says so and goes on."""
     result = runner.run(
-        "task=forward", "stack=kernel", "data=tensor", "data.values=[[1e308, 1e308]]",
+        "task=forward", "stack=kernel", "data=tensor", "data.values=[[1e38, 1e38]]",
         "stack.layers.conv.weight=[[10, -10]]",
     )  # fmt: skip
     assert result.metrics["output_shape"] == [1, 1, 1, 1]
