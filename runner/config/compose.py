@@ -27,10 +27,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.config.base import Draft
 from runner.config.errors import ConfigError, Problem, did_you_mean, first_line, one_of, problem
 from runner.config.globs import without_globs
 from runner.config.interpolation import bounded
-from runner.config.loader import Draft, Loader, parse
+from runner.config.loader import Loader
+from runner.config.overrides import parse
 from runner.config.process import Globals, refer_to
 from runner.config.values import each_value
 

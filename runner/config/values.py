@@ -9,7 +9,7 @@ from typing import Any, cast
 from hydra.core.override_parser.types import IntervalSweep, RangeSweep
 
 from runner.config.errors import problem
-from runner.config.loader import parse
+from runner.config.overrides import parse
 
 
 def each_value(text: str, *, grid: bool) -> list[str]:

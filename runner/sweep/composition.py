@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from runner.config.compose import Composed, Composer
 from runner.config.errors import ConfigError
-from runner.config.loader import REMEMBERED, parse
+from runner.config.loader import REMEMBERED
 from runner.config.nodes import put
+from runner.config.overrides import parse
 from runner.config.process import refer_to
 
 

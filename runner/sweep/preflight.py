@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.compose import Composed
 from runner.config.errors import ConfigError, Problem, describe, first_line, problem
-from runner.config.loader import parse
 from runner.config.nodes import node_at, read
+from runner.config.overrides import parse
 from runner.config.spec import Spec
 from runner.config.yaml_text import written
 from runner.job import Job, Sweep

@@ -16,7 +16,7 @@ from yardstick import Yardstick, nodes
 from runner.config import loader
 from runner.config.compose import Composer
 from runner.config.copies import Mold
-from runner.config.loader import parse
+from runner.config.overrides import parse
 from runner.config.process import refer_to
 
 

@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from runner.config.errors import SweepFailed, first_line, problem
 from runner.config.fields import Count
-from runner.config.loader import parse
+from runner.config.overrides import parse
 from runner.config.plain import plain
 from runner.config.spec import Spec
 from runner.config.values import ends
