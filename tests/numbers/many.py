@@ -71,7 +71,7 @@ def start(
 
 def finish(process: subprocess.Popen[str], folder: Path) -> list[Ran]:
     """Wait for all of them."""
-    codes = json.loads(process.communicate(timeout=280)[0])
+    codes = json.loads(process.communicate()[0])
     found = []
     for i, code in enumerate(codes):
         said = (folder / f"{i}.out").read_text()

@@ -158,6 +158,7 @@ def test_some_runs(tmp_path: Path, threads: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # sixteen runs, of half a minute where the machine is busy
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", [*EVERY_OP, "others"])
 def test_all_runs(tmp_path: Path, name: str, threads: int) -> None:
