@@ -58,7 +58,11 @@ def commands(threads: int, names: Sequence[str], ops: Sequence[str]) -> list[tup
         if name in OTHERS:
             found.append((*OTHERS[name], *end))
         else:
-            found += [(*EVERY_OP[name], f"ops={op}", *end) for op in ops]
+            # By its rule alone: measured, auto takes what is fastest on the day.
+            rule = ("ops.auto.measure_from=1000000000000",)
+            found += [
+                (*EVERY_OP[name], f"ops={op}", *(rule if op == "auto" else ()), *end) for op in ops
+            ]
     return found
 
 
