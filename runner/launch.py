@@ -58,6 +58,7 @@ def launch(
     """
     earlier = None if resume is None else recorded(resume, overrides)
     if earlier is not None:
+        earlier.check_words()
         overrides, config_dir = earlier.overrides, earlier.config_dir
         config_name = earlier.config_name
     with Composer(config_dir, config_name) as composer:

@@ -62,21 +62,28 @@ class Recorded:
         """Whether the run came so far that it could measure something."""
         return (self.directory / STEPS).exists()
 
-    def check(self, config: DictConfig) -> None:
-        """The config that the overrides give now must be the one that the run had.
+    def check_words(self) -> None:
+        """Refuse what could run code, unless the user has said it too.
 
-        What Hydra would do besides is refused, unless the user has said it too.
-
-        Args:
-            config: the composed config; its ``hydra`` and ``sweep`` nodes aren't looked at.
+        That is done before anything is composed: composing imports what a search path names.
 
         Raises:
-            ConfigError: every value that differs, by path, or overrides that could run code.
+            ConfigError: everything that is refused.
         """
         if not self.given:
             check_recorded(
                 self.overrides, self.config_dir, self.config_name, self.directory / STATUS
             )
+
+    def check(self, config: DictConfig) -> None:
+        """The config that the overrides give now must be the one that the run had.
+
+        Args:
+            config: the composed config; its ``hydra`` and ``sweep`` nodes aren't looked at.
+
+        Raises:
+            ConfigError: every value that differs, by path.
+        """
         if not self.measured:  # perhaps not even its config was written; it is begun anew
             return
         path = self.directory / ".hydra" / "config.yaml"

@@ -265,6 +265,19 @@ def test_a_record_does_not_run_code(planned: Path, workplace: Path) -> None:
     assert load(planned / "status.json")["state"] == "COMPLETED"
 
 
+def test_a_record_is_refused_before_it_is_composed(
+    planned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Composing imports the packages of Hydra's search path."""
+    (planned / "evil_package").mkdir()
+    (planned / "evil_package" / "__init__.py").write_text("open('PWNED', 'w').close()\n")
+    mark(planned, overrides=["task=plan", "hydra.searchpath=[pkg://evil_package]"])
+    monkeypatch.chdir(planned)
+    monkeypatch.syspath_prepend(planned)
+    assert "overrides that can't run code, got 'hydra.searchpath=" in refusal(resume=".")
+    assert not (planned / "PWNED").exists()
+
+
 def test_a_living_run_is_left_alone(planned: Path) -> None:
     status = load(planned / "status.json")
     home = RunDirectory(planned, {key: status[key] for key in status if key != "state"})
