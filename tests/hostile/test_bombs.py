@@ -156,6 +156,39 @@ def test_files_that_are_none(attack: Attack, place: str, what: str) -> None:
     assert attack("--config-dir", "own", "task=plan").rc == 0
 
 
+LINKED = {
+    "to itself": {"loop": "."},
+    "further up": {"up": "../.."},
+    "to the root": {"all": "/"},
+    "to each other": {"a/to_b": "../b", "b/to_a": "../a"},
+    "two ways, and that again": {
+        f"{i}/{way}": f"../{i + 1}" for i in range(30) for way in ("left", "right")
+    },
+}
+
+
+@pytest.mark.parametrize("words", ["task=plan stack=fin", "--help", "--hydra-help"])
+@pytest.mark.parametrize("name", LINKED)
+def test_folders_that_are_linked_without_end(attack: Attack, name: str, words: str) -> None:
+    cwd = attack("--version", files={"own/stack/fine.yaml": "layers: {}\n"}).cwd
+    for link, target in LINKED[name].items():
+        place = cwd / "own/stack" / link
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(target)
+    answer = attack("--config-dir", "own", *words.split())
+    answer.harmless()
+    if name == "two ways, and that again":
+        assert f"{cwd}/own: expected at most 2,000 folders and configs" in answer.stderr
+    elif words == "--help":
+        assert ", fine, " in answer.stdout
+    elif "stack" in words:
+        assert "Did you mean 'fine'?" in answer.stderr
+
+
+def test_a_folder_that_has_everything_is_not_listed(attack: Attack) -> None:
+    attack("--config-dir", "/", "--help").refused("  /: expected at most 2,000 folders")
+
+
 def test_a_file_is_measured_before_it_is_read(attack: Attack) -> None:
     cwd = attack("--version", files={"own/stack/evil.yaml": ""}).cwd
     with (cwd / "own/stack/evil.yaml").open("wb") as file:
