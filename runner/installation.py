@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -138,6 +139,48 @@ def mending(*requirements: str) -> str:
     return shlex.join([*pip, "install", *requirements])
 
 
+def mend(name: str, module: str) -> tuple[str, str]:
+    """What to do about a distribution that can't be imported.
+
+    Args:
+        name: of the distribution.
+        module: that is imported of it.
+
+    Returns:
+        A sentence, and the command that does it, or nothing where that depends.
+    """
+    if (where := _elsewhere(name, module)) is not None:
+        told = f"{name} is taken from {where}, which isn't the installed one"
+        return f"{told}: rename or remove that.", ""
+    requirement = name
+    with suppress(Exception):  # what reads requirements may be what is broken
+        requirement = next((str(one) for one in libraries() if one.name == name), name)
+    return f"Install {name} anew.", mending("--force-reinstall", requirement)
+
+
+def blamed(error: BaseException) -> tuple[str, str] | None:
+    """The distribution and the module to blame for an error of an import, if one can be named."""
+    owners = metadata.packages_distributions()
+    if isinstance(error, ModuleNotFoundError):
+        # Who asks for what is missing is not to blame.
+        modules = [(error.name or "").partition(".")[0]]
+    else:
+        frames = reversed(traceback.extract_tb(error.__traceback__))
+        modules = [_module(path) for path in (broken(error), *(one.filename for one in frames))]
+    for module in modules:
+        if module in owners and DISTRIBUTION not in owners[module]:
+            return owners[module][0], module
+    return None
+
+
+def broken(error: BaseException) -> str:
+    """The file that is to blame for an error of an import; its traceback may end before that."""
+    named = error.filename if isinstance(error, SyntaxError) else getattr(error, "path", None)
+    # Of a module that lacks something.
+    named = named or getattr(getattr(error, "obj", None), "__file__", None)
+    return str(named or traceback.extract_tb(error.__traceback__)[-1].filename)
+
+
 def explain(error: Exception) -> None:
     """End the program, if this is one, with why a library can't be imported, and no traceback.
 
@@ -154,21 +197,47 @@ def explain(error: Exception) -> None:
 def reasons(error: Exception) -> list[str]:
     """What an error says that was raised by an import, and what can be done about it."""
     text = f"{type(error).__name__}: {error}"
-    if not isinstance(error, ModuleNotFoundError):
-        text += f" (in {traceback.extract_tb(error.__traceback__)[-1].filename})"
-    return [text, *advice()]
+    if not isinstance(error, ModuleNotFoundError) and (path := broken(error)) not in text:
+        text += f" (in {path})"
+    told = advice()
+    if (culprit := blamed(error)) is not None:
+        sentence, command = mend(*culprit)
+        if not command:
+            told.append(sentence)
+        elif not told:  # one that fits is installed anew in any case
+            told += [sentence, f"Mend it: {command}"]
+    return [text, *told]
 
 
 def advice() -> list[str]:
     """Which libraries that everybody needs are missing or don't fit, and the command that helps."""
     try:
         wrong = [one for one in libraries() if not one.extra and not one.fits]
-    except ImportError:  # who compares versions is missing too
+    except Exception:  # who compares versions is missing or broken
         return [f"Mend it: {mending('packaging')}"]
     if not wrong:
         return []
     lines = [f"{one} is needed, and {one.version or 'none'} is installed." for one in wrong]
     return [*lines, f"Mend it: {mending(*map(str, wrong))}"]
+
+
+def _elsewhere(name: str, module: str) -> Path | None:
+    """Where a module is taken from, if that isn't where its distribution was installed."""
+    try:
+        spec = find_spec(module)
+        root = Path(str(metadata.distribution(name).locate_file(""))).resolve()
+    except (ImportError, ValueError, metadata.PackageNotFoundError):
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).resolve()
+    return None if path.is_relative_to(root) else path
+
+
+def _module(path: str) -> str:
+    """The name of the package or module that a file is imported with; empty if it isn't."""
+    roots = [entry for entry in map(os.path.abspath, sys.path) if Path(path).is_relative_to(entry)]
+    return Path(path).relative_to(max(roots, key=len)).parts[0].removesuffix(".py") if roots else ""
 
 
 @cache

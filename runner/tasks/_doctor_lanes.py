@@ -45,11 +45,9 @@ class Check:
 
     def lost(self, why: str) -> Finding:
         """That it could not be done."""
-        names = [str(one) for one in installation.libraries() if one.name == self.title]
-        if not names:
-            return Finding(self.title, WRONG, why)
-        command = installation.mending("--force-reinstall", *names)
-        return Finding(self.title, WRONG, why, "Install it anew.", command)
+        modules = [one.module for one in installation.libraries() if one.name == self.title]
+        told = installation.mend(self.title, modules[0]) if modules else ()
+        return Finding(self.title, WRONG, why, *told)
 
     def skipped(self) -> Finding:
         """That it was not done, as what it needs is wrong."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from importlib import metadata
-from importlib.util import find_spec
-from pathlib import Path
 
 from packaging.requirements import Requirement
 
@@ -132,22 +130,5 @@ def broken(name: str, error: BaseException) -> Finding:
         return Finding(name, SKIPPED, "not installed")
     state = WARNING if library.extra else WRONG
     why = f"can't be imported: {type(error).__name__}: {first_line(error)}"
-    where = _elsewhere(library)
-    if where is not None:
-        mend = f"It is taken from {where}, which isn't the installed one: rename or remove that."
-        return Finding(name, state, why, mend)
-    command = installation.mending("--force-reinstall", str(library))
-    return Finding(name, state, why, "Install it anew.", command)
-
-
-def _elsewhere(library: Library) -> Path | None:
-    """Where a module is taken from, if that isn't where its distribution was installed."""
-    try:
-        spec = find_spec(library.module)
-        root = Path(str(metadata.distribution(library.name).locate_file(""))).resolve()
-    except (ImportError, ValueError, metadata.PackageNotFoundError):
-        return None
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).resolve()
-    return None if path.is_relative_to(root) else path
+    culprit = installation.blamed(error) or (library.name, library.module)
+    return Finding(name, state, why, *installation.mend(*culprit))

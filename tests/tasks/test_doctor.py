@@ -133,6 +133,17 @@ class TestProcesses:
         assert "install --force-reinstall 'scikit-learn>=1.4'" in found["scikit-learn"].command
         assert found["clock"].state == "ok"
 
+    def test_crash_of_what_is_not_the_installed_one(
+        self, stub: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = stub("sklearn", CRASH)
+        monkeypatch.syspath_prepend(path.parents[1])  # of who tells, as of who crashes
+        monkeypatch.delitem(sys.modules, "sklearn", raising=False)
+        found = examined([SKLEARN])["scikit-learn"]
+        told = "which isn't the installed one: rename or remove that."
+        assert found.mend == f"scikit-learn is taken from {path}, {told}"
+        assert found.command == ""
+
     def test_exit(self, stub: Callable[..., Path]) -> None:
         stub("sklearn", "import os\nos._exit(7)\n")
         found = examined([CLOCK, SKLEARN])
@@ -695,6 +706,33 @@ class TestProgram:
             assert others[0].endswith("pip install packaging")
         else:
             assert others[0] == "hydra-core>=1.3.2,<1.4 is needed, and 1.1.2 is installed."
+
+    @pytest.mark.parametrize(
+        ("module", "name", "source", "error"),
+        [
+            ("yaml", "PyYAML", "def f(\n", "SyntaxError: '(' was never closed"),
+            ("yaml", "PyYAML", "", "AttributeError: module 'yaml' has no attribute"),
+            ("packaging", "packaging", "def f(\n", "SyntaxError: '(' was never closed"),
+            ("numpy", "numpy", RAISES, "RuntimeError: broken on purpose"),
+        ],
+    )
+    def test_what_stands_in_for_what_is_installed(
+        self,
+        module: str,
+        name: str,
+        source: str,
+        error: str,
+        cli: Callable[..., Finished],
+        stub: Callable[..., Path],
+    ) -> None:
+        """The file to blame is named, whoever has imported it, and what to do about it."""
+        path = stub(module, source)
+        done = cli("task=doctor")
+        assert (done.rc, done.stdout) == (1, "")
+        assert done.stderr.startswith(error)
+        assert f"(in {path})\n" in done.stderr
+        told = "which isn't the installed one: rename or remove that."
+        assert f"\n{name} is taken from {path}, {told}\n" in done.stderr
 
     def test_library_that_is_imported_late(
         self, cli: Callable[..., Finished], stub: Callable[..., Path]
