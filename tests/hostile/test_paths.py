@@ -123,8 +123,12 @@ def test_a_sweeps_jobs_are_no_links(attack: Attack, tmp_path: Path) -> None:
     sweep = answer.cwd / "outputs" / "sweep"
     (sweep / "1").rename(tmp_path / "elsewhere")
     (sweep / "1").symlink_to(tmp_path / "elsewhere")
-    attack("--resume", str(sweep)).refused("a link")
-    attack(*JOBS, "hydra.sweep.dir=outputs/sweep").refused("a link")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "elsewhere").rglob("*")}
+    for words in (["--resume", str(sweep)], [*JOBS, "hydra.sweep.dir=outputs/sweep"]):
+        answer = attack(*words)
+        assert answer.rc == 1
+        assert "'1', which is elsewhere" in answer.stdout + answer.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "elsewhere").rglob("*")} == before
 
 
 BOMB = "\n".join(
