@@ -17,16 +17,9 @@ from runner.config.recorded import check_recorded
 from runner.config.untrusted import load_config
 from runner.tracking.directory import LOCK, STATUS, state
 from runner.tracking.files import STEPS
+from runner.tracking.status import Resumable, read
 
 FLAG = "--resume"
-NEEDED: dict[str, type | tuple[type, ...]] = {
-    "state": str,
-    "overrides": list,
-    "config_name": str,
-    "started": str,
-    "seconds": (int, float),
-}
-"""What status.json must have, and of which type."""
 
 
 @dataclass(frozen=True)
@@ -128,21 +121,21 @@ def recorded(folder: str | Path, overrides: Sequence[str]) -> Recorded:
         found = f"'{folder}' ({error.filename}: {error.strerror})"
         raise problem(FLAG, "a run's directory", found) from None
     if now == "COMPLETED":
-        hint = f"Run it anew: {status.get('command')}"
+        hint = f"Run it anew: {status.command}"
         raise problem(FLAG, "a run that was interrupted, killed or failed", "a completed one", hint)
     if now == "RUNNING":
-        found = f"one that is still running (process {status.get('pid')})"
+        found = f"one that is still running (process {status.pid})"
         raise problem(FLAG, "a run that was interrupted, killed or failed", found)
     return Recorded(
         path,
-        status["overrides"],
-        status.get("config_dir"),
-        status["config_name"],
-        status.get("resumed", 0),
-        status["started"],
-        status["seconds"] + (_unrecorded(path) if now == "DEAD" else 0.0),
-        status.get("job"),
-        status.get("key"),
+        list(status.overrides),
+        status.config_dir,
+        status.config_name,
+        status.resumed,
+        status.started,
+        status.seconds + (_unrecorded(path) if now == "DEAD" else 0.0),
+        status.job,
+        status.key,
         bool(overrides),
     )
 
@@ -155,21 +148,13 @@ def _overrides(path: Path) -> Any:
         return None
 
 
-def _status(folder: str | Path, path: Path) -> dict[str, Any]:
+def _status(folder: str | Path, path: Path) -> Resumable:
     """What status.json says, which must be all that resuming needs."""
     try:
-        status = json.loads(contents(path / STATUS))
+        return read(Resumable, path / STATUS)
     except OSError:
         hint = _newest(path) or _nothing(path)
         raise problem(FLAG, "a run's directory", _instead(folder, path), hint) from None
-    except (ValueError, RecursionError):
-        found = f"'{folder}', whose {STATUS} can't be read"
-        raise problem(FLAG, "a run's directory", found) from None
-    told: dict[str, Any] = status if isinstance(status, dict) else {}
-    if missing := [key for key, kind in NEEDED.items() if not isinstance(told.get(key), kind)]:
-        found = f"'{folder}', whose {STATUS} has no valid {', '.join(missing)}"
-        raise problem(FLAG, "a run's directory", found)
-    return told
 
 
 def _unrecorded(path: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -231,11 +232,18 @@ def test_what_is_no_run_to_resume(planned: Path, workplace: Path) -> None:
     message = refusal(resume=planned)
     assert "expected a run that was interrupted, killed or failed, got a completed one." in message
     assert "Run it anew: python -m runner task=plan stack=pool seed=5" in message
-    (planned / "status.json").write_text("{")
-    assert "whose status.json can't be read" in refusal(resume=planned)
-    for text in ("{}", "[]", "null", '{"state": "DEAD", "overrides": "all", "seconds": null}'):
+
+
+def test_a_damaged_record_is_named(planned: Path) -> None:
+    """It isn't taken up, nor written back: `runner.tracking.status` says what is damaged."""
+    status = load(planned / "status.json")
+    wrong = {"config_dir": 5, "overrides": [None], "resumed": "x", "seconds": math.inf}
+    damaged = [json.dumps({**status, key: value}) for key, value in wrong.items()]
+    for text in ("{", "[]", *damaged):
         (planned / "status.json").write_text(text)
-        assert "whose status.json has no valid " in refusal(resume=planned)
+        expected = f"{planned}/status.json: expected what a run recorded, got an error ("
+        assert refusal(resume=planned).startswith(expected)
+        assert (planned / "status.json").read_text() == text
 
 
 def test_a_lock_that_leads_elsewhere_is_not_touched(planned: Path, workplace: Path) -> None:

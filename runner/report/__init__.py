@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runner.config.errors import problem
 from runner.report import html, markdown
 from runner.report.gather import Report, gather, read
 from runner.tracking.directory import write_atomically
@@ -22,9 +23,20 @@ def write(report: Report, directory: Path) -> Path:
 
     Returns:
         The path of the HTML file.
+
+    Raises:
+        ConfigError: they can't be written.
     """
-    write_atomically(directory / MARKDOWN, markdown.render(report).encode())
-    write_atomically(directory / HTML, html.render(report).encode())
+    pages = {MARKDOWN: markdown.render(report), HTML: html.render(report)}
+    for name, page in pages.items():
+        path = directory / name
+        try:
+            # The name of somebody's folder may be no text.
+            write_atomically(path, page.encode(errors="replace"))
+        except OSError as error:
+            hint = f"Make room for {MARKDOWN} and {HTML}, or report on a copy."
+            expected, found = "a file that can be written", f"an error ({error.strerror})"
+            raise problem(str(path), expected, found, hint) from None
     return directory / HTML
 
 

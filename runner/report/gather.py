@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from runner import menu
-from runner.config.contents import contents
-from runner.config.errors import ConfigError, describe, problem
+from runner.config.errors import ConfigError, Problem, problem
 from runner.expect import compact
 from runner.tasks import Task
 from runner.tracking.directory import STATUS, state
 from runner.tracking.files import safe_name
+from runner.tracking.status import Kind, Metrics, Status
+from runner.tracking.status import read as read_record
 
 SECTIONS = {
     "6_1": "6.1 From fully connected layers to convolutions",
@@ -34,10 +34,18 @@ SECTIONS = {
 PICTURES = 4
 """How many pictures of a run are shown, at most."""
 
-FILES = "metrics.json", "plan.json", "run.log"
+METRICS = "metrics.json"
+FILES = METRICS, "plan.json", "run.log"
 
 HOLDS, FAILS, DONE, FAILED = "holds", "does not hold", "done", "FAILED"
-VERDICTS = {"FAILED": FAILED, "INTERRUPTED": "interrupted", "DEAD": "killed", "RUNNING": "running"}
+UNREADABLE = "UNREADABLE"
+VERDICTS = {
+    "FAILED": FAILED,
+    "INTERRUPTED": "interrupted",
+    "DEAD": "killed",
+    "RUNNING": "running",
+    UNREADABLE: "unreadable",
+}
 """What a run that isn't completed is called, by its state."""
 
 
@@ -68,29 +76,29 @@ class Entry:
         question: what the experiment asks, from the header of its YAML.
         answer: what the header says about it.
         command: how to run it again.
-        state: as in ``status.json``; DEAD for a run that was killed.
+        state: as in ``status.json``; DEAD where it was killed, UNREADABLE where that is damaged.
         reason: why it isn't completed.
         seconds: how long it took.
         checks: its expectations.
         pictures: paths relative to the report, with forward slashes, the best first.
         files: other files of its directory that are worth opening, by name.
-        status: the rest of ``status.json``.
+        status: what ``status.json`` says, or None if it can't be read.
     """
 
     folder: str
-    experiment: str
-    overrides: tuple[str, ...]
-    section: str
-    question: str
-    answer: str
-    command: str
-    state: str
-    reason: str
-    seconds: float
-    checks: tuple[Check, ...]
-    pictures: tuple[str, ...]
-    files: tuple[str, ...]
-    status: dict[str, Any] = field(repr=False)
+    experiment: str = ""
+    overrides: tuple[str, ...] = ()
+    section: str = ""
+    question: str = ""
+    answer: str = ""
+    command: str = ""
+    state: str = UNREADABLE
+    reason: str = ""
+    seconds: float = 0.0
+    checks: tuple[Check, ...] = ()
+    pictures: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    status: Status | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -161,21 +169,31 @@ def tally(entries: Sequence[Entry]) -> str:
 
 
 def gather(directory: Path) -> Report:
-    """Read every run under a directory.
+    """Read every run under a directory; one whose files are damaged doesn't hide the others.
 
     Raises:
-        ConfigError: there is none, or a file of one can't be read.
+        ConfigError: there is none, or none that can be read.
     """
     folders = sorted({path.parent for path in directory.rglob(STATUS)}, key=_natural)
     if not folders:
         hint = "A sweep's directory has some, and so has outputs/."
         raise problem("--report", "a directory with runs", f"'{directory}', which has none", hint)
-    entries = [read(folder, directory) for folder in folders]
-    common = set.intersection(*(set(entry.overrides) for entry in entries))
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    for folder in folders:
+        try:
+            entries.append(read(folder, directory))
+        except ConfigError as error:
+            name = folder.relative_to(directory).as_posix()
+            entries.append(Entry(name, reason=str(error), files=_files(folder)))
+            problems += error.problems
+    spans = [_span(entry.status) for entry in entries if entry.status]
+    if not spans:
+        raise ConfigError(*problems)
+    common = set.intersection(*(set(entry.overrides) for entry in entries if entry.status))
     entries = [
         replace(e, overrides=tuple(w for w in e.overrides if w not in common)) for e in entries
     ]
-    spans = [_span(entry) for entry in entries]
     started, ended = min(s for s, _ in spans), max(e for _, e in spans)
     seconds = ceil((ended - started).total_seconds())
     return Report(_sections(entries), started, seconds, _facts(entries))
@@ -189,45 +207,53 @@ def read(folder: Path, root: Path) -> Entry:
         root: where the report is written; links start there.
 
     Raises:
-        ConfigError: a file can't be read.
+        ConfigError: ``status.json`` can't be read.
     """
-    status = _load(folder / STATUS, "state", "seconds", "started")
-    metrics = _load(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
-    section, question, answer = parse_header(status.get("about") or "")
+    status = _load(Status, folder / STATUS)
+    now, reason, metrics = UNREADABLE, "", Metrics()
+    try:
+        now, reason = state(folder), status.reason or ""
+        if (folder / METRICS).exists():
+            metrics = _load(Metrics, folder / METRICS)
+    except OSError as error:
+        now, reason = UNREADABLE, f"{error.filename}: {error.strerror}"
+    except ConfigError as error:
+        now, reason = UNREADABLE, str(error)
+    section, question, answer = parse_header(status.about or "")
     relative = folder.relative_to(root).as_posix()
     return Entry(
         folder=relative,
-        experiment=status.get("experiment") or "",
+        experiment=status.experiment or "",
         overrides=tuple(
-            word
-            for word in map(str, status.get("overrides", []))
-            if word.lstrip("+").partition("=")[0] != "experiment"
+            word for word in status.overrides if word.lstrip("+").partition("=")[0] != "experiment"
         ),
         section=section,
         question=question,
         answer=answer,
-        command=status.get("command", ""),
-        state=state(folder),
-        reason=status.get("reason") or "",
-        seconds=status["seconds"],
-        checks=tuple(_check(outcome) for outcome in metrics.get("expectations", [])),
+        command=status.command,
+        state=now,
+        reason=reason,
+        seconds=status.seconds,
+        checks=tuple(map(_check, metrics.expectations)),
         pictures=tuple(
             f"{relative}/images/{name}"
             for name in choose((p.name for p in folder.glob("images/*")), _showcase(status))
         ),
-        files=tuple(name for name in FILES if (folder / name).exists()),
+        files=_files(folder),
         status=status,
     )
 
 
-def _load(path: Path, *keys: str) -> dict[str, Any]:
+def _files(folder: Path) -> tuple[str, ...]:
+    return tuple(name for name in FILES if (folder / name).exists())
+
+
+def _load(kind: type[Kind], path: Path) -> Kind:
     try:
-        content = json.loads(contents(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise problem(str(path), "JSON that can be read", f"an error: {error}") from None
-    if not isinstance(content, dict) or not content.keys() >= set(keys):
-        raise problem(str(path), f"a mapping with {', '.join(keys)}", describe(content))
-    return content
+        return read_record(kind, path)
+    except OSError as error:
+        found = f"an error ({error.strerror})"
+        raise problem(str(path), "a file that can be read", found) from None
 
 
 def parse_header(text: str) -> tuple[str, str, str]:
@@ -236,7 +262,7 @@ def parse_header(text: str) -> tuple[str, str, str]:
     ``6.2.1  What is it? 42.`` gives ``("6.2.1", "What is it?", "42.")``; what is missing is empty.
     ``6.2 exercises  …`` becomes ``6.2 ex.``.
     """
-    found = re.match(r"(\d+(?:\.\d+)*)( exercises?)?\s", text)
+    found = re.match(r"(\d{1,9}(?:\.\d{1,9})*)( exercises?)?\s", text)
     section = "" if found is None else f"{found[1]} ex." if found[2] else found[1]
     question, mark, answer = text[found.end() if found else 0 :].strip().partition("?")
     return section, question + mark, answer.strip()
@@ -267,9 +293,9 @@ def choose(files: Iterable[str], showcase: Sequence[str]) -> list[str]:
     return list(chosen or by_tag.values())[:PICTURES]
 
 
-def _showcase(status: dict[str, Any]) -> Sequence[str]:
+def _showcase(status: Status) -> Sequence[str]:
     try:
-        task = menu.find("runner.tasks", str(status.get("task")), Task)  # type: ignore[type-abstract]  # a contract
+        task = menu.find("runner.tasks", status.task or "", Task)  # type: ignore[type-abstract]  # a contract
     except ConfigError:
         task = None  # the run failed before it had a task, or the task is gone
     return task.showcase if task else ()
@@ -304,19 +330,18 @@ def _place(entry: Entry) -> list[float]:
 
 def _facts(entries: Sequence[Entry]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
-    for entry in entries:
-        for name, version in entry.status.get("versions", {}).items():
-            found.setdefault(name, {})[str(version)] = None
-        for name in ("device", "threads"):
-            value = entry.status.get(name)
+    for status in (entry.status for entry in entries if entry.status):
+        for name, version in status.versions.items():
+            found.setdefault(name, {})[version] = None
+        for name, value in (("device", status.device), ("threads", status.threads)):
             if value is not None:
                 found.setdefault(name, {})[str(value)] = None
     return {name: ", ".join(values) for name, values in found.items()}
 
 
-def _span(entry: Entry) -> tuple[datetime, datetime]:
-    started = datetime.fromisoformat(entry.status["started"])
-    return started, started + timedelta(seconds=entry.seconds)
+def _span(status: Status) -> tuple[datetime, datetime]:
+    started = datetime.fromisoformat(status.started)
+    return started, started + timedelta(seconds=status.seconds)
 
 
 def _natural(path: Path) -> list[str | int]:

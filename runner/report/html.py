@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from urllib.parse import quote
 
 from runner.report.gather import DONE, FAILS, HOLDS, Check, Entry, Report, Section, tally
-from runner.report.wording import anchor, broken, caption, duration, facts, headline, title
+from runner.report.wording import anchor, broken, caption, duration, facts, headline, title, url
 
 STYLE = """
 :root { color-scheme: light; --good: #1a6b32; --bad: #b3261e; --quiet: #5c6370; --line: #d9dce1; }
@@ -160,9 +159,9 @@ def _row(check: Check) -> str:
 
 
 def _figure(path: str) -> str:
-    url, text = _url(path), escape(caption(path))
+    link, text = _url(path), escape(caption(path))
     return (
-        f'<figure><a href="{url}"><img src="{url}" alt="{text}"></a>'
+        f'<figure><a href="{link}"><img src="{link}" alt="{text}"></a>'
         f"<figcaption>{text}</figcaption></figure>"
     )
 
@@ -173,4 +172,4 @@ def _verdict(verdict: str) -> str:
 
 
 def _url(path: str) -> str:
-    return escape(quote(path))
+    return escape(url(path))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import quote
 
 from runner.report.gather import Check, Entry, Report, Section, tally
-from runner.report.wording import anchor, broken, caption, duration, facts, headline, title
+from runner.report.wording import anchor, broken, caption, duration, facts, headline, title, url
 
 
 def render(report: Report) -> str:
@@ -45,8 +44,8 @@ def _entry(entry: Entry) -> Iterator[str]:
         heads = ["| | expected | measured | |", "|---|---|---|---|"]
         yield "\n".join([*heads, *(_row(check) for check in entry.checks)])
     for path in entry.pictures:
-        yield f"![{escaped(caption(path))}]({quote(path)})"
-    yield " · ".join(f"[{name}]({quote(f'{entry.folder}/{name}')})" for name in entry.files)
+        yield f"![{escaped(caption(path))}]({url(path)})"
+    yield " · ".join(f"[{name}]({url(f'{entry.folder}/{name}')})" for name in entry.files)
 
 
 def _row(check: Check) -> str:

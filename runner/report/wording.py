@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from urllib.parse import quote
 
 from runner.environment import RECORDED
 from runner.report.gather import Entry, Report, tally
@@ -50,6 +52,11 @@ def anchor(entry: Entry) -> str:
     """What a link to a run's part of the report leads to."""
     # What isn't a letter or digit becomes its code, so that no two folders share an anchor.
     return "run-" + re.sub(r"[^A-Za-z0-9]", lambda match: f"-{ord(match[0]):x}-", entry.folder)
+
+
+def url(path: str) -> str:
+    """What leads to a file, whatever bytes its name is made of."""
+    return quote(os.fsencode(path))
 
 
 def caption(picture: str) -> str:

@@ -30,6 +30,7 @@ from runner.tracking.directory import (
     open_lock,
     write_json,
 )
+from runner.tracking.status import first_error
 
 MANIFEST, METRICS = "sweep.json", "metrics.json"
 
@@ -262,10 +263,8 @@ def read(path: Path) -> Manifest | None:
     except OSError as error:
         raise problem(str(file), "a file that can be read", f"{error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        said = f"{where}: {first['msg']}" if where else first["msg"]
-        raise problem(str(file), "what a sweep recorded", f"an error ({said})", hint) from None
+        found = f"an error ({first_error(error)})"
+        raise problem(str(file), "what a sweep recorded", found, hint) from None
     if outside := [job.directory for job in manifest.jobs if not is_inside(job.directory)]:
         expected = "directories of jobs within the sweep's"
         raise problem(str(file), expected, f"'{outside[0]}'", hint)
