@@ -12,7 +12,7 @@ OK, SKIPPED, WARNING, WRONG = STATES = "ok", "skipped", "warning", "wrong"
 what is wrong costs results."""
 
 WIDTH = 80
-"""Columns of the table."""
+"""Columns of the table, unless the terminal has fewer."""
 
 HEADINGS = "check", "state", "found"
 
@@ -41,28 +41,36 @@ class Finding:
         return {**told, "command": self.command}
 
 
-def table(findings: Sequence[Finding]) -> list[str]:
-    """A line or more for each finding, of at most `WIDTH` columns."""
-    first = max(len(text) for text in (HEADINGS[0], *(one.check for one in findings)))
+def table(findings: Sequence[Finding], width: int = WIDTH) -> list[str]:
+    """A line or more for each finding, of at most `width` columns.
+
+    A name longer than a third of that has a line of its own.
+    """
+    names = [HEADINGS[0], *(one.check for one in findings)]
+    first = max(len(name) for name in names if len(name) <= max(width // 3, len(HEADINGS[0])))
     second = max(map(len, STATES))
     lines = [f"{HEADINGS[0]:<{first}}  {HEADINGS[1]:<{second}}  {HEADINGS[2]}"]
     for one in findings:
-        head = f"{one.check:<{first}}  {one.state:<{second}}  "
-        lines += _wrapped(one.found, head, " " * len(head))
+        name = one.check
+        if len(name) > first:
+            lines += _wrapped(name, "", "", width)
+            name = ""
+        head = f"{name:<{first}}  {one.state:<{second}}  "
+        lines += _wrapped(one.found, head, " " * len(head), width)
     return lines
 
 
-def advice(findings: Sequence[Finding]) -> Iterator[str]:
+def advice(findings: Sequence[Finding], width: int = WIDTH) -> Iterator[str]:
     """What is wrong first, then what might be better, and how; commands are lines of their own."""
     for state, title in ((WRONG, "Wrong"), (WARNING, "Could be better"), (OK, "Could be added")):
         several = [one for one in findings if one.state == state and (one.mend or state != OK)]
         if several:
             yield from ("", f"{title}:")
         for one in several:
-            yield from _wrapped(f"{one.check}: {one.found}", "  ", "    ")
-            yield from _wrapped(one.mend, "    ", "    ") if one.mend else ()
+            yield from _wrapped(f"{one.check}: {one.found}", "  ", "    ", width)
+            yield from _wrapped(one.mend, "    ", "    ", width) if one.mend else ()
             for line in one.command.splitlines():
-                yield from _continued(line, "      ")
+                yield from _continued(line, "      ", width)
 
 
 def summary(findings: Sequence[Finding]) -> dict[str, int]:
@@ -76,20 +84,20 @@ def summary(findings: Sequence[Finding]) -> dict[str, int]:
     }
 
 
-def _wrapped(text: str, first: str, others: str) -> list[str]:
+def _wrapped(text: str, first: str, others: str, width: int) -> list[str]:
     # A path is whole where there is room for it, so that it can be copied.
     return textwrap.wrap(
         text,
-        WIDTH,
+        width,
         initial_indent=first,
         subsequent_indent=others,
         break_on_hyphens=False,
     ) or [first.rstrip()]
 
 
-def _continued(command: str, indent: str) -> list[str]:
+def _continued(command: str, indent: str, width: int) -> list[str]:
     """A command on lines that a shell takes for one."""
     lines = textwrap.wrap(
-        command, WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False
+        command, max(width - len(indent) - 2, 1), break_long_words=False, break_on_hyphens=False
     )
     return [f"{indent}{line}" for line in " \\\n".join(lines).splitlines()]

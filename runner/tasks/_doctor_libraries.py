@@ -74,10 +74,11 @@ def _unmet(names: list[str]) -> Iterator[Finding]:
                 continue
             version = installation.version(need.name)
             if version is None or not need.specifier.contains(version, prereleases=True):
-                what = f"needs {need.name}{need.specifier}, and {version or 'none'} is installed"
-                command = installation.mending(f"{need.name}{need.specifier}")
+                wanted = f"{need.name}{need.specifier}"
+                what = f"{name} needs {wanted}, and {version or 'none'} is installed"
+                command = installation.mending(wanted)
                 mend = "Install one that fits; where others need another, upgrade those too."
-                yield Finding(name, WARNING, what, mend, command)
+                yield Finding("conflicts", WARNING, what, mend, command)
             if version is not None:
                 names.append(need.name)
 

@@ -35,6 +35,7 @@ from runner.tasks import _doctor_services as services
 from runner.tasks import _doctor_torch as doctor_torch
 from runner.tasks._doctor_finding import Finding, advice, summary, table
 from runner.tasks._doctor_lanes import Check, examine
+from runner.tasks.doctor import Doctor
 
 TORCH, THREADS = Check("torch", "torch"), Check("threads", "threads", needs="torch")
 CLOCK, SKLEARN = Check("clock", "clock"), Check("imports", "scikit-learn", "scikit-learn")
@@ -98,6 +99,20 @@ class TestTable:
         ]
         assert lines[3].startswith(" " * 24 + "word")
         assert max(map(len, lines)) <= 80
+
+    @pytest.mark.parametrize("width", [60, 40])
+    def test_fits_fewer_columns(self, width: int) -> None:
+        command = f"python -m pip install {' '.join(f'package{i}' for i in range(12))}"
+        found = [
+            Finding("short", "ok", "word " * 30),
+            Finding("a longer name", "wrong", "word " * 30, "Mend " * 20, command),
+            Finding("/path/" + "x" * 60, "warning", f"/{'x' * 120}"),
+        ]
+        lines = [*table(found, width), *advice(found, width)]
+        assert max(map(len, lines)) <= width
+        at = lines[0].index("found")
+        assert lines[1][at:].startswith("word")
+        assert lines[2][:at].strip() == ""
 
     def test_what_is_wrong_comes_first_and_commands_can_be_copied(self) -> None:
         command = f"python -m pip install {' '.join(f'package{i}' for i in range(12))}"
@@ -285,10 +300,10 @@ class TestLibraries:
 
     def test_what_libraries_need_in_turn(self, installed: Callable[..., None]) -> None:
         installed("numba", "0.68.1", "Requires-Dist: llvmlite<0.1", "Requires-Dist: absent>=2")
-        found = [one for one in libraries.conflicts("") if one.check == "numba"]
+        found = [one for one in libraries.conflicts("") if "numba" in one.found]
         assert [one.state for one in found] == ["warning", "warning"]
-        assert re.match(r"needs llvmlite<0\.1, and 0\.\d+\.\d+ is installed", found[0].found)
-        assert found[1].found == "needs absent>=2, and none is installed"
+        assert re.match(r"numba needs llvmlite<0\.1, and 0\.\d+\.\d+ is installed", found[0].found)
+        assert found[1].found == "numba needs absent>=2, and none is installed"
         assert found[1].command.endswith("install 'absent>=2'")
 
     def test_two_distributions_of_one_module(self, installed: Callable[..., None]) -> None:
@@ -765,6 +780,30 @@ class TestProgram:
         assert done.rc == 2
         assert "task.only[0]: expected one of " in done.stderr
         assert done.stderr.endswith("got 'tourch'. Did you mean 'torch'?\n")
+
+    def test_every_name_of_the_table_can_be_asked_for(self, cli: Callable[..., Finished]) -> None:
+        done = cli("task=doctor", "task.only=[runner, numpy]")
+        assert done.rc == 0, done.stdout + done.stderr
+        assert re.search(r"libraries +ok ", done.stdout)
+        names = ["command", "cuda:1", "numba's cache", "triton's cache", "other extras", "ray"]
+        nothing: Any = None  # a stack doesn't matter
+        task = Doctor(kind="doctor", only=(*names, *machine.THREADS))
+        task.check(nothing, nothing, nothing)
+
+    def test_no_check(self, cli: Callable[..., Finished]) -> None:
+        done = cli("task=doctor", "task.only=[]")
+        assert done.rc == 2
+        assert "task.only: expected names of checks, or null for all, got none" in done.stderr
+
+    def test_narrow_terminal(self, workplace: Path) -> None:
+        asked = ["task=doctor", "task.only=[git, libraries, outputs]"]
+        rc, shown = in_terminal(asked, workplace, columns=40)
+        assert rc == 0, shown
+        lines = [ESCAPE.sub("", line).rstrip() for line in re.split(r"[\r\n]+", shown)]
+        (begin,) = (i for i, line in enumerate(lines) if line.startswith("libraries  ok"))
+        at = lines[begin].index("ok") + len("skipped  ")
+        assert lines[begin + 1].startswith(" " * at)
+        assert max(len(line) for line in lines if "/" not in line) <= 40
 
 
 @pytest.mark.slow
