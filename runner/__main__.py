@@ -139,7 +139,10 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
         if arguments.overrides or arguments.config_dir or arguments.package:
             # Hydra reads added folders as it reads its own, and stops at the first mistake.
             arguments.overrides = _composed(arguments.overrides, arguments.package, **where)
-        _run_hydra(arguments, parser, _never, str(config_folder()), name)
+        if arguments.help or arguments.hydra_help:
+            _show_help(arguments, parser, **where)
+        else:
+            _run_hydra(arguments, parser, _never, str(config_folder()), name)
         return DONE
     if arguments.resume is not None:
         _refuse_beside("--resume", arguments)
@@ -199,6 +202,19 @@ def _composed(
                     return composed.overrides
             raise problem("--package", "a part of the config", f"'{package}'")
         return composed.overrides
+
+
+def _show_help(
+    arguments: Namespace, parser: ArgumentParser, config_dir: str | None, config_name: str
+) -> None:
+    """Hydra's help, which lists every config; it would follow links in a circle by itself.
+
+    Raises:
+        ConfigError: an added folder has too many to list.
+    """
+    with Composer(config_dir, config_name) as composer:
+        show = composer.hydra.app_help if arguments.help else composer.hydra.hydra_help
+        show(config_name=config_name, args_parser=parser, args=arguments)
 
 
 def _first_job(overrides: Sequence[str], config_dir: str | None, config_name: str) -> list[str]:

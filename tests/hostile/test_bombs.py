@@ -178,7 +178,7 @@ def test_folders_that_are_linked_without_end(attack: Attack, name: str, words: s
     answer = attack("--config-dir", "own", *words.split())
     answer.harmless()
     if name == "two ways, and that again":
-        assert f"{cwd}/own: expected at most 2,000 folders and configs" in answer.stderr
+        assert f"{cwd}/own: expected at most 500 folders in it" in answer.stderr
     elif words == "--help":
         assert ", fine, " in answer.stdout
     elif "stack" in words:
@@ -186,7 +186,7 @@ def test_folders_that_are_linked_without_end(attack: Attack, name: str, words: s
 
 
 def test_a_folder_that_has_everything_is_not_listed(attack: Attack) -> None:
-    attack("--config-dir", "/", "--help").refused("  /: expected at most 2,000 folders")
+    attack("--config-dir", "/", "--help").refused("  /: expected at most 500 folders")
 
 
 def test_a_file_is_measured_before_it_is_read(attack: Attack) -> None:
