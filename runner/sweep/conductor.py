@@ -190,7 +190,11 @@ class Conductor:
                 steps = self._progress.steps(job)
                 result = self._worker.run(task_config, folder, where, steps)
                 done.return_value = value = self._worker.value(result)
-        except ConfigError as error:
+        except BrokenPipeError:  # who read what is told here
+            raise
+        except (ConfigError, OSError) as error:
+            if isinstance(error, OSError) and not self._directory.writable():
+                raise
             self._refuse(job, error)
             self._stop_if(True)
             return nan
@@ -198,10 +202,10 @@ class Conductor:
         self._stop_if(result is None)
         return value
 
-    def _refuse(self, job: Planned, error: ConfigError) -> None:
+    def _refuse(self, job: Planned, error: ConfigError | OSError) -> None:
         """A job can't have its directory; the others can have theirs."""
-        reason = self.refused[f"#{job.number}"] = str(error)
-        self._progress.refuse(job, reason)
+        why = self.refused[f"#{job.number}"] = reason(error)
+        self._progress.refuse(job, why)
 
     def _run_together(self, jobs: Sequence[Planned]) -> bool:
         """Run jobs as one batched computation; False where they must be run one by one.

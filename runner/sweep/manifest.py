@@ -28,6 +28,7 @@ from runner.tracking.directory import (
     check_plain,
     claim,
     open_lock,
+    write_atomically,
     write_json,
 )
 from runner.tracking.status import first_error
@@ -167,6 +168,16 @@ class SweepDirectory:
         """
         check_place(self._lock, self.path / LOCK)
 
+    def writable(self) -> bool:
+        """Whether the directory is still there, and something can be written to it."""
+        file = self.path / MANIFEST
+        try:
+            self.check()
+            write_atomically(file, file.read_bytes())
+        except OSError:
+            return False
+        return True
+
     def recorded(self) -> dict[str, str]:
         """The directory's name of each job that was begun here, by the job's key."""
         found = {}
@@ -194,8 +205,9 @@ class SweepDirectory:
         return () if manifest is None else manifest.jobs
 
     def finished(self, job: Planned) -> bool:
-        """Whether the job has completed, and its record is whole."""
-        return complete(self.path / job.directory, job.key)
+        """Whether the job has completed, and its record is whole and here, not behind a link."""
+        folder = self.path / job.directory
+        return not folder.is_symlink() and complete(folder, job.key)
 
 
 def complete(folder: Path, key: str) -> bool:

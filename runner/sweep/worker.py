@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -128,7 +129,8 @@ class Worker:
                 prepared = execution.prepared
                 result = execution.complete(prepared.job.task.run(prepared.run))
         except (Exception, SystemExit) as error:
-            if ends_sweep(error) or not (execution and execution.ended):
+            told = execution is not None and execution.ended
+            if ends_sweep(error) or not (told or self._removed(folder, error, where, task_config)):
                 raise
             return None  # the job failed or ended itself, and its directory says so
         # Outputs are in files; here they would pile up.
@@ -221,6 +223,25 @@ class Worker:
             home.release()
             if job is not None and isinstance(error, Exception):
                 show_failure(job, folder, {**where.choices, **told}, self.columns)
+
+    def _removed(
+        self, folder: Path, error: BaseException, where: Origin, task_config: DictConfig
+    ) -> bool:
+        """Record in a new directory that a job's own was removed or moved while it ran.
+
+        Returns:
+            Whether it was, and the sweep's own is there.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        if not isinstance(error, OSError) or os.path.lexists(folder):
+            return False
+        if not (self.root / MANIFEST).exists():
+            return False
+        folder.mkdir(parents=True)
+        self._record(folder, error, where, parameters(task_config), None, None)
+        return True
 
     def value(self, result: Result | None) -> float | None:
         """The metric that ranks the jobs."""

@@ -290,6 +290,28 @@ class TestPlaces:
             sweep([*words, "hydra.sweep.dir=sweep"])
         assert list(workplace.iterdir()) == []
 
+    def test_a_job_s_that_is_removed_fails_alone(self, at_step: Any, workplace: Path) -> None:
+        at_step(4, shutil.rmtree)
+        words = ["task=learn_kernel", "seed=0,1,2", "sweep.vectorize=false"]
+        with pytest.raises(SweepFailed, match="1 of 3 jobs are not complete: 1 failed") as caught:
+            sweep([*words, "hydra.sweep.dir=sweep"])
+        assert "#0 FileNotFoundError: [Errno 2] Removed while in use" in str(caught.value)
+        states = [state(workplace / "sweep" / str(i)) for i in range(3)]
+        assert states == ["FAILED", "COMPLETED", "COMPLETED"]
+        assert sweep([*words, "hydra.sweep.dir=sweep"]).holds
+
+    def test_a_job_s_that_is_replaced_fails_alone(self, at_step: Any, workplace: Path) -> None:
+        def replace(directory: Path) -> None:
+            directory.rename(workplace / "moved")
+            directory.mkdir()
+
+        at_step(4, replace)
+        words = ["task=learn_kernel", "seed=0,1,2", "sweep.vectorize=false"]
+        with pytest.raises(SweepFailed, match="1 of 3 jobs are not complete") as caught:
+            sweep([*words, "hydra.sweep.dir=sweep"])
+        assert "#0 FileNotFoundError: [Errno 2] Removed while in use" in str(caught.value)
+        assert [state(workplace / "sweep" / name) for name in "12"] == ["COMPLETED"] * 2
+
     def test_a_sweep_s_that_is_removed_between_jobs(
         self, workplace: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
