@@ -767,6 +767,14 @@ class TestProgram:
         assert done.stderr.startswith("ModuleNotFoundError: No module named 'torch'\n")
         assert "Traceback" not in done.stderr
 
+    def test_broken_library_of_any_task(
+        self, cli: Callable[..., Finished], stub: Callable[..., Path]
+    ) -> None:
+        path = stub("torch", "def f(\n")
+        done = cli("task=edge")
+        assert done.rc == 1
+        assert f"(in {path})\ntorch is taken from {path}, which isn't" in done.stderr
+
     def test_terminal_without_the_signs(self, cli: Callable[..., Finished]) -> None:
         done = cli("task=plan", PYTHONIOENCODING="ascii")
         assert done.rc == 0, done.stderr
