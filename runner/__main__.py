@@ -39,6 +39,9 @@ DONE, FAILED, BAD_CONFIG, UNEXPECTED, UNREAD = 0, 1, 2, 3, 141
 def main() -> NoReturn:
     """Do what the command line says, and exit with a code that tells how it went."""
     signals.listen()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started it; a file shall not get its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A run doesn't end because a terminal has no ×.
@@ -70,8 +73,9 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
+        library = isinstance(error, ImportError | SyntaxError)
         lines = [f"{type(error).__name__}: {error}"]
-        for line in installation.reasons(error) if isinstance(error, ImportError) else lines:
+        for line in installation.reasons(error) if library else lines:
             print_error(line)
         _print_notes(error, "HYDRA_FULL_ERROR=1 shows the traceback.")
         code = FAILED
@@ -161,6 +165,14 @@ def _dispatch(arguments: Namespace, parser: ArgumentParser) -> int:
 
 def _check_places(arguments: Namespace) -> None:
     """Refuse what can't be the name of a folder; whether it is there is told by who needs it."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        expected, got = "one that is there", "one that was removed"
+        raise problem("current directory", expected, got, "Change to another: cd ~.") from None
+    if arguments.config_dir is not None and not _is_text(arguments.config_dir):
+        got = f"'{arguments.config_dir}'"  # Hydra and the records write it as text
+        raise problem("--config-dir", "a folder whose name is UTF-8", got, "Rename it.")
     for flag in ("config_dir", "report", "summary", "resume"):
         text = getattr(arguments, flag)
         try:
@@ -171,6 +183,11 @@ def _check_places(arguments: Namespace) -> None:
         except (OSError, RuntimeError, ValueError) as error:  # too long, no such home
             why = getattr(error, "strerror", None) or error
             raise problem(f"--{flag.replace('_', '-')}", "a folder", f"'{text}': {why}") from None
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word of the command line was UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def _check_completion(overrides: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -336,6 +337,27 @@ def test_output_that_nobody_reads_is_no_error(workplace: Path) -> None:
     done = subprocess.run([*COMMAND, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_output_that_is_closed_is_no_error(workplace: Path) -> None:
+    words = shlex.join([*COMMAND, "task=plan"])
+    done = subprocess.run(["sh", "-c", f"{words} >&-"], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_directories_that_can_be_none(cli: Callable[..., Finished], workplace: Path) -> None:
+    done = cli("task=plan", "hydra.run.dir=/")
+    assert "hydra.run.dir: expected a directory of its own, got '/'." in done.stderr
+    folder = os.fsdecode(b"d\xff")
+    Path(folder).mkdir()
+    done = cli("--config-dir", folder, "task=plan")
+    assert done.rc == 2
+    assert r"--config-dir: expected a folder whose name is UTF-8, got 'd\udcff'." in done.stderr
+    words = shlex.join([*COMMAND, "task=plan"])
+    gone = ["sh", "-c", f'mkdir gone; cd gone; rmdir "$PWD"; {words}']
+    ended = subprocess.run(gone, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 2
+    assert "current directory: expected one that is there" in ended.stderr
 
 
 def test_of_a_sweep_the_first_jobs_config_is_shown(cli: Callable[..., Finished]) -> None:

@@ -292,6 +292,9 @@ class Composer:
             there = OmegaConf.select(config, ".".join(parents)) if parents else config
             siblings = [str(k) for k in there] if isinstance(there, DictConfig) else []
             siblings = [name for name in siblings if not name.startswith("_")]
+        if name in siblings:
+            hint = f"Give new ones by themselves: +{key}.NAME=VALUE."
+            return Problem(key, "entries that are there", "others", hint)
         return Problem(
             key,
             one_of(siblings) if siblings else "a key that is there",
@@ -343,6 +346,9 @@ def _unreadable(text: str) -> Problem:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[^\s=]+", key.lstrip("+~")):
         return Problem(text.strip() or "override", "key=value", f"'{text}'")
+    if not key.isascii():
+        hint = "Write it into a YAML file."
+        return Problem(key.lstrip("+"), "a key of English letters, digits and _", f"'{key}'", hint)
     hint = f"Quote what has spaces or special characters: '{key}=\"…\"'."
     return Problem(key.lstrip("+"), "a value that can be read", f"'{value}'", hint)
 

@@ -95,6 +95,8 @@ def _lenient(handler: logging.Handler) -> logging.Handler:
     if type(handler) is not logging.FileHandler:
         return handler
     handler.close()
+    if handler.encoding == "locale":  # none was asked for, and plans have × and →
+        handler.encoding, handler.errors = "utf-8", handler.errors or "backslashreplace"
     return _like(handler, handler.baseFilename)
 
 

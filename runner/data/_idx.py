@@ -10,7 +10,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from math import prod
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -26,6 +26,7 @@ from runner.geometry import Shape
 
 _SIDE = 28
 _MOST = 60_000  # images in a file; larger numbers in a header are not believed
+_MEMBERS = 10_000  # of a gzipped file; those of parallel packers have a thousand
 _PREFIX = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 0x08
 _AGAIN = "Download it again."
@@ -95,6 +96,18 @@ class Idx(Labelled):
         return images, labels
 
 
+class _Unzipped(gzip._GzipReader):
+    """What a gzipped file holds, up to a number of members: an empty one takes time too."""
+
+    _members = 0
+
+    def _init_read(self) -> None:
+        self._members += 1
+        if self._members > _MEMBERS:
+            raise OSError(f"more than {_MEMBERS:,} members")
+        super()._init_read()  # type: ignore[misc]  # unknown to the stubs
+
+
 @contextmanager
 def _opened(path: Path, dims: int) -> Iterator[tuple[BufferedIOBase, tuple[int, ...]]]:
     """A file whose header has been read and checked, and the sizes in it."""
@@ -103,7 +116,7 @@ def _opened(path: Path, dims: int) -> Iterator[tuple[BufferedIOBase, tuple[int, 
             # By what is in it: some browsers unpack a download and keep its name.
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            file: BufferedIOBase = gzip.GzipFile(fileobj=raw, mode="rb") if zipped else raw
+            file: BufferedIOBase = BufferedReader(_Unzipped(raw)) if zipped else raw
             sizes = _header(file.read(4 + 4 * dims), path, dims)
             if not zipped:  # before memory is set aside for them
                 _require(path, prod(sizes), path.stat().st_size - 4 - 4 * dims)

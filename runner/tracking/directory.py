@@ -185,6 +185,9 @@ def claim(wanted: str, key: str) -> Path:
         raise problem(key, "a directory", "an empty name", f"Leave {key} out for the default.")
     check_name(wanted, key)
     base = Path(wanted).absolute()
+    if not base.name:
+        hint = f"Choose another: {key}=/path/to/run."
+        raise problem(key, "a directory of its own", f"'{wanted}'", hint)
     try:
         if base.is_file():
             raise problem(key, "a directory", f"'{wanted}', which is a file")

@@ -202,6 +202,14 @@ TASKS = (
         ("threads=0", "threads: expected at least 1, got 0."),
         ("seed=1.5", "seed: expected an integer, got 1.5."),
         ("seed='1'", "seed: expected an integer, got '1' (text)."),
+        (
+            "stack.layers.größe.kernel=5",
+            "a key of English letters, digits and _, got 'stack.layers.g",
+        ),
+        (
+            "hydra.job.env_set={A: x}",
+            "got others. Give new ones by themselves: +hydra.job.env_set.NA",
+        ),
         ("tensorboard=1", "tensorboard: expected true or false, got 1."),
     ],
 )

@@ -59,6 +59,17 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[DictConfig]]:
     root.setLevel(level)
 
 
+def test_the_file_is_utf_8_whatever_the_terminal(
+    tmp_path: Path, configured: list[DictConfig]
+) -> None:
+    JobLog().set_up(hydra(tmp_path / "a"))
+    (file,) = logging.getLogger().handlers
+    assert isinstance(file, logging.FileHandler)
+    assert file.stream.encoding == "utf-8"
+    logging.getLogger().info("1×2 \udcff")
+    assert (tmp_path / "a/run.log").read_text(encoding="utf-8") == "INFO 1×2 \\udcff\n"
+
+
 def test_each_job_has_its_own_file(tmp_path: Path, configured: list[DictConfig]) -> None:
     log, root = JobLog(), logging.getLogger()
     for name in ("a", "b", "c"):

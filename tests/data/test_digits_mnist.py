@@ -347,6 +347,16 @@ def test_gzip_bomb_is_read_no_further_than_its_header_says(
     assert peak < 4 * 2**20
 
 
+def test_gzip_of_very_many_members(complaint: Complaint, make: Make, tmp_path: Path) -> None:
+    folder = write(tmp_path, zipped=True)
+    path = tmp_path / f"{IMAGES}.gz"
+    content, empty = path.read_bytes(), gzip.compress(b"")
+    path.write_bytes(empty * 1_000 + content)
+    make("mnist", folder=folder, images=5)
+    path.write_bytes(empty * 10_000 + content)
+    assert complaint("mnist", folder=folder, images=5).got == "more than 10,000 members"
+
+
 def test_large_header_on_a_small_file_allocates_nothing(
     complaint: Complaint, tmp_path: Path
 ) -> None:
