@@ -11,18 +11,27 @@ RECORD = 2**26
 """Bytes of a JSON file of a run or a sweep, at most: those of a hundred thousand jobs are fewer."""
 
 
-def contents(path: Path, most: int = RECORD) -> bytes:
-    """What a file holds.
+def start(path: Path, most: int) -> bytes:
+    """The first bytes of a file.
 
     Raises:
-        OSError: it can't be read, holds more than that, or is no regular file: reading a pipe would
-            wait for ever, and a device may never end.
+        OSError: it can't be read, or is no regular file: reading a pipe would wait for ever, and a
+            device may never end.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        found = file.read(most + 1)
+        return file.read(most)
+
+
+def contents(path: Path, most: int = RECORD) -> bytes:
+    """What a file holds.
+
+    Raises:
+        OSError: as `start`, or it holds more than that.
+    """
+    found = start(path, most + 1)
     if len(found) > most:
         raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
     return found

@@ -29,6 +29,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numpy.typing import NDArray
 from torch import Tensor
 
+from runner.config.contents import contents
 from runner.ops._sources import digest
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,14 @@ class _CacheFile(IndexDataCacheFile):
     def save(self, key: Any, data: Any) -> None:
         super().save(key, (key, data))  # type: ignore[no-untyped-call]  # as above
 
+    def _load_index(self) -> Any:
+        path = Path(self._index_path)
+        if path.exists() and not path.is_file():
+            raise OSError("not a regular file")  # reading a pipe would wait for ever
+        return super()._load_index()  # type: ignore[no-untyped-call]  # as above
+
     def _load_data(self, name: str) -> Any:
-        content = Path(self._data_path(name)).read_bytes()  # type: ignore[no-untyped-call]  # as above
+        content = contents(Path(self._data_path(name)))  # type: ignore[no-untyped-call]  # as above
         checksum, data = content[:CHECKSUM], content[CHECKSUM:]
         if sha256(data).digest() != checksum:
             raise OSError("as if there were none: it will be written anew")

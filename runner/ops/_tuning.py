@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from runner.choices import choices
+from runner.config.contents import start
 from runner.machine import processor
 from runner.ops._sources import digest
 
@@ -117,10 +118,8 @@ def _first(
 
 
 def _read() -> bytes:
-    path = folder() / FILE
     try:
-        with path.open("rb") as file:
-            return file.read(LARGEST + 1)
+        return start(folder() / FILE, LARGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
         return b""
 
@@ -163,6 +162,7 @@ def _mend() -> bytes:
     content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in kept)
     # Only who holds the lock writes, so that one name is enough, and a crash leaves one file.
     temporary = folder() / f"{FILE}.tmp"
+    temporary.unlink(missing_ok=True)
     temporary.write_bytes(content)
     temporary.replace(folder() / FILE)
     return content
@@ -175,7 +175,8 @@ def _locked() -> Iterator[None]:
     Raises:
         OSError: there is no such folder, no right to write there, or somebody holds the lock.
     """
-    with (folder() / LOCK).open("ab") as lock:
+    # To open a pipe only to write would wait for who reads it.
+    with os.fdopen(os.open(folder() / LOCK, os.O_RDWR | os.O_CREAT, 0o666), "rb") as lock:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:

@@ -74,6 +74,16 @@ def test_another_process_finds_it_until_a_source_changes(copied):
     assert run(copied) == ["22 33", "2"]
 
 
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(kind, copied):
+    run(copied)
+    for file in list(copied.rglob(f"*.{kind}")):
+        file.unlink()
+        os.mkfifo(file)
+    assert run(copied) == ["4 6", "2"]
+    assert run(copied) == ["4 6", "0"]
+
+
 def test_what_is_damaged_is_written_anew(copied):
     run(copied)
     for index in copied.rglob("*.nbi"):

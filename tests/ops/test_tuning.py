@@ -230,3 +230,21 @@ class TestKey:
         key = _tuning.key_of("a case", torch.device("cpu"))
         assert key["device"].endswith(", threads 7")
         assert len(key["device"]) > len(", threads 7")
+
+
+@pytest.mark.parametrize("name", [FILE, LOCK, f"{FILE}.tmp"])
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(name, folder):
+    folder.mkdir()
+    if name != FILE:
+        (folder / FILE).write_text("damaged")
+    os.mkfifo(folder / name)
+    code = (
+        "from runner.ops._tuning import recall, remember\n"
+        f"recall({KEY!r}, {NAMES!r}), remember({KEY!r}, {SECONDS!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    if name == FILE:
+        assert remember(KEY, SECONDS) == SECONDS
+        assert "not a regular file" in choices.summary()[-1]
+    else:
+        assert recall(KEY, NAMES) == SECONDS
