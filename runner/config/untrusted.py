@@ -329,6 +329,18 @@ def _loader() -> Any:
     return Limited
 
 
+def _is_below(entry: str) -> bool:
+    """Whether an entry's package is below a node that isn't Hydra's: ``layers.hydra`` is a layer.
+
+    Words such as ``_global_`` stand for something else wherever they are in a package.
+    """
+    group, _, package = entry.partition("@")
+    inner = re.fullmatch(r"([A-Za-z]\w*)\.[A-Za-z]\w*(\.[A-Za-z]\w*)*", package, re.ASCII)
+    if inner is None or re.search("_(global|group|here|name)_", package):
+        return False
+    return "hydra" not in group and "hydra" not in inner[1]
+
+
 def _check_apart(content: dict[str, Any], package: str | None, path: Path) -> None:
     """Refuse what a file says of Hydra's own config.
 
@@ -342,7 +354,7 @@ def _check_apart(content: dict[str, Any], package: str | None, path: Path) -> No
     for entry in defaults if isinstance(defaults, list) else []:
         keys = map(str, entry if isinstance(entry, dict) else [entry])
         # A choice of hydra/launcher is one of a menu; a package could be any node.
-        found += [key for key in keys if "@" in key and "hydra" in key]
+        found += [k for k in keys if "@" in k and "hydra" in k and not _is_below(k)]
     if found:
         expected = "nothing of Hydra's own config"
         raise ConfigError(*(Problem(str(path), expected, f"'{one}'", _TYPE_IT) for one in found))

@@ -84,6 +84,35 @@ def test_a_file_says_nothing_of_hydras_own_config(attack: Attack, name: str, add
     answer.refused("a mapping" if name == "as a text" else "hydra")
 
 
+@pytest.mark.parametrize("layer", ["hydra", "hydra_block", "dehydrate"])
+def test_a_layer_may_be_called_hydra(attack: Attack, layer: str) -> None:
+    files = {
+        "own/stack/mine.yaml": f"defaults: [/part/b@layers.{layer}, _self_]\n",
+        "own/part/b.yaml": "{kind: activation, function: relu}\n",
+    }
+    answer = attack("--config-dir", "own", "task=plan", "stack=mine", files=files)
+    assert (answer.rc, answer.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "hydra.x",
+        "_global_.hydra",
+        "a._global_.hydra",
+        "a_global_xhydra.x",
+        "h_group_.hydra",
+        "a:hydra.x",
+    ],
+)
+def test_other_packages_are_refused(attack: Attack, package: str) -> None:
+    files = {
+        "own/stack/evil.yaml": f"defaults: ['/ydra/more@{package}']\n",
+        "own/ydra/more.yaml": NODE,
+    }
+    attack("--config-dir", "own", PLAN, "stack=evil", files=files).refused("Hydra's own config")
+
+
 PRIMARY = {
     "a hydra node": {"evil": f"defaults: [config, _self_]\n{NODE}"},
     "alone": {"evil": NODE},
