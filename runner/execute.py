@@ -233,13 +233,22 @@ class Execution:
                 if isinstance(error, OSError):  # there may be room, or a right, by then
                     error.add_note(resume)
         except OSError as unrecorded:
-            unrecorded.add_note(f"{where}; nothing there says how the run ended: {reason(error)}")
+            unrecorded.add_note(f"{self._whereabouts()} says how the run ended: {reason(error)}")
             raise
         finally:
             if self._tracker is not None:
                 with suppress(OSError):  # what it still holds back couldn't be written before
                     self._tracker.close()
             self._home.release()
+
+    def _whereabouts(self) -> str:
+        """Where nothing was recorded."""
+        try:
+            self._home.check()
+        except OSError:
+            gone = "was removed, moved or replaced while it ran"
+            return f"The run's directory, {self.directory}, {gone}; nothing"
+        return f"The run's directory is {self.directory}; nothing there"
 
     def _end(self, state: str, reason: str | None) -> None:
         self.counts(0)

@@ -81,5 +81,4 @@ def all_complete(
 
 def go_on(directory: Path) -> str:
     """How to run the jobs that are missing."""
-    word = shlex.quote(f"{RESUME}={directory}")
-    return f"Run what is missing: python -m runner -m {word}"
+    return f"Run what is missing: python -m runner --resume {shlex.quote(str(directory))}"

@@ -168,8 +168,16 @@ class SweepDirectory:
         """
         check_place(self._lock, self.path / LOCK)
 
+    def there(self) -> bool:
+        """Whether it is still where it was."""
+        try:
+            self.check()
+        except OSError:
+            return False
+        return True
+
     def writable(self) -> bool:
-        """Whether the directory is still there, and something can be written to it."""
+        """Whether it is still there, and something can be written to it."""
         file = self.path / MANIFEST
         try:
             self.check()

@@ -179,7 +179,10 @@ def _run(
         stop = again
     if isinstance(stop, KeyboardInterrupt | SystemExit | OSError):
         # Of the job that was interrupted, they tell how to take up that one.
-        stop.__notes__ = [f"What is done is kept in {directory.path}.", go_on(directory.path)]
+        if directory.there():
+            stop.__notes__ = [f"What is done is kept in {directory.path}.", go_on(directory.path)]
+        else:
+            stop.__notes__ = [f"The sweep's directory, {directory.path}, was removed or moved."]
     if stop is not None:
         raise stop
     return Swept(directory.path, tuple(all_complete(records, directory.path, conductor.refused)))

@@ -41,6 +41,8 @@ def write_atomically(
     `synced_behind`, for one of the machine only later, unless it must `at_once`: where the file
     takes the place of one that is worth keeping.
     """
+    if home := _living.get(path.parent):
+        home.check()
     behind = None if at_once else _behind
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -61,6 +63,10 @@ def write_atomically(
         if isinstance(error, OSError):
             named(error, path)
         raise
+
+
+_living: dict[Path, RunDirectory] = {}
+"""The directories of runs that this process runs: nothing is written to others in their place."""
 
 
 def named(error: OSError, path: Path) -> OSError:
@@ -262,6 +268,7 @@ class RunDirectory:
         self._lock = open_lock(path)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _living[path] = self
             check_plain(_all_in(path))
             for half_written in path.rglob(".*.tmp"):
                 half_written.unlink()
@@ -280,7 +287,7 @@ class RunDirectory:
         Raises:
             OSError: it can't be written, or the directory is another one by now.
         """
-        check_place(self._lock, self.path / LOCK)
+        self.check()
         self._facts.update(facts)
         seconds = round(self._spent + time.monotonic() - self._begun, 3)
         content = {"state": state, "reason": reason, "seconds": seconds, **self._facts}
@@ -292,8 +299,18 @@ class RunDirectory:
             if not (full and _overwrite(self.path / STATUS, _json(content))):
                 raise
 
+    def check(self) -> None:
+        """Check that the directory is still this run's.
+
+        Raises:
+            OSError: it was removed, moved or replaced.
+        """
+        check_place(self._lock, self.path / LOCK)
+
     def release(self) -> None:
         """Let go of the lock, when nothing more will be written."""
+        if _living.get(self.path) is self:
+            del _living[self.path]
         self._lock.close()
 
 

@@ -80,7 +80,7 @@ def test_each_job_is_done_once_whatever_happens(
     assert faulty.noted("end") == done
     assert "Traceback" not in out + err
     if how != "SIGKILL" or launcher == "joblib":
-        assert f"python -m runner -m sweep.resume={directory}" in err
+        assert f"python -m runner --resume {directory}" in err
         assert (directory / "summary.csv").exists()
         assert f"{len(done)} completed" in out
     if how == "raise":
@@ -276,7 +276,7 @@ def test_one_failure_can_end_a_sweep(
     message = str(caught.value).splitlines()
     assert message[0] == "3 of 4 jobs are not complete: 1 failed, 2 not started"
     assert message[1] == "  #1 ValueError: told to"
-    assert message[2].startswith("Run what is missing: python -m runner -m sweep.resume=")
+    assert message[2].startswith("Run what is missing: python -m runner --resume ")
     assert here.noted("begin") == {0: 1, 1: 1}
 
 
