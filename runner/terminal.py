@@ -115,13 +115,15 @@ class Terminal:
             The headings of the columns that were left out.
         """
         last = len(headings) - 1
-        used = list(range(len(headings)))
-        widths = [max(len(row[i]) for row in [headings, *rows]) for i in used]
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
         room = [w if last - numbers <= i < last else min(w, FOLDED) for i, w in enumerate(widths)]
         spare = [*range(last - 1, last - numbers, -1), *range(last - numbers - 2, 0, -1)]
+        hidden, needed = set(), sum(room) + 2 * len(room)
         for i in spare:
-            if sum(room[j] + 2 for j in used) > self.console.width + 2:
-                used.remove(i)
+            if needed > self.console.width + 2:
+                hidden.add(i)
+                needed -= room[i] + 2
+        used = [i for i in range(len(headings)) if i not in hidden]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for i in used:
             table.add_column(headings[i], no_wrap=last - numbers <= i < last, overflow="fold")
@@ -129,7 +131,7 @@ class Terminal:
             style = "bold green" if place == best else None
             table.add_row(*(Text(row[i]) for i in used), style=style)
         self._table(table)
-        return [heading for i, heading in enumerate(headings) if i not in used]
+        return [heading for i, heading in enumerate(headings) if i in hidden]
 
     def troubles(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
         """What went wrong with jobs: state, which jobs, their values; the reason below each."""

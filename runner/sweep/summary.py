@@ -82,7 +82,8 @@ def show(summary: Summary, terminal: Terminal) -> None:
     terminal.line(summary.tally, "bold")
     terminal.line()
     hidden = terminal.columns(table.headings, table.rows, table.numbers, table.best)
-    if missing := [name for name in hidden if name in summary.names.values()]:
+    names = set(summary.names.values())
+    if missing := [name for name in hidden if name in names]:
         terminal.line(f"Also varied, but there is no room here: {', '.join(missing)}", "dim")
     if table.more:
         terminal.line(_more(table.more, ranked=summary.objective is not None), "dim")

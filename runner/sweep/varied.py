@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ SEED = "seed"
 
 FEW = 3
 """How many of a kind are named before the rest is counted."""
+
+DEPTH = 50
+"""Parts of a dotted path that are looked at; a name that somebody made up may have thousands."""
 
 MISSING = None
 """The value of a parameter that a job doesn't have: configs have null for the same."""
@@ -28,21 +32,21 @@ def varied(records: Sequence[Record]) -> list[str]:
     """
     names = dict.fromkeys(name for record in records for name in record.values)
     differing = [n for n in names if not n.startswith(SETTINGS) and _differs(n, records)]
-    asked = list(dict.fromkeys(_key(word) for record in records for word in record.overrides))
+    told = dict.fromkeys(_key(word) for record in records for word in record.overrides)
+    asked = {key: place for place, key in enumerate(told)}
     groups = [n for n in differing if n in asked and "." not in n and n != SEED]
     # An override of a whole node names all that is in it, but for the choice of a group.
-    nodes = tuple(f"{key}." for key in asked if key not in names)
+    nodes = {key for key in asked if key not in names}
     found = [
         name
         for name in differing
         if name in asked
-        or name.startswith(nodes)
+        or not nodes.isdisjoint(_beginnings(name))
         or not any(_follows(name, group, records) for group in groups)
     ]
 
     def place(name: str) -> tuple[bool, int]:
-        at = (i for i, key in enumerate(asked) if name == key or name.startswith(f"{key}."))
-        return name == SEED, next(at, len(asked))
+        return name == SEED, min(asked.get(key, len(asked)) for key in [name, *_beginnings(name)])
 
     return sorted(found, key=place)
 
@@ -64,17 +68,25 @@ def short_names(names: Sequence[str], taken: Collection[str] = ()) -> dict[str, 
         names: the paths.
         taken: words that would be misunderstood.
     """
-    return {name: _shortest(name, names, taken) for name in names}
+    found = Counter(end for name in set(names) for end in [name, *_ends(name)])
+    return {name: _shortest(name, found, taken) for name in names}
 
 
-def _shortest(name: str, names: Iterable[str], taken: Collection[str]) -> str:
+def _shortest(name: str, found: Mapping[str, int], taken: Collection[str]) -> str:
+    ends = (end for end in _ends(name) if end not in taken and found[end] == 1)
+    return next(ends, name)
+
+
+def _beginnings(name: str) -> list[str]:
+    """What a dotted path begins with, without the whole."""
     parts = name.split(".")
-    others = [f".{other}" for other in names if other != name]
-    for count in range(1, len(parts)):
-        end = ".".join(parts[-count:])
-        if end not in taken and not any(other.endswith(f".{end}") for other in others):
-            return end
-    return name
+    return [".".join(parts[:count]) for count in range(1, min(len(parts), DEPTH))]
+
+
+def _ends(name: str) -> list[str]:
+    """What a dotted path ends in, the shortest first, without the whole."""
+    parts = name.split(".")
+    return [".".join(parts[-count:]) for count in range(1, min(len(parts), DEPTH))]
 
 
 def shown(value: Any) -> str:

@@ -182,6 +182,19 @@ class TestWhatVaried:
         # One that is another's end keeps its name, and the other gets a longer one.
         assert list(short_names(["lr", "task.lr"]).values()) == ["lr", "task.lr"]
 
+    def test_time_grows_with_what_varied_not_with_its_square(self, tmp_path: Path) -> None:
+        """Records may come from anywhere. Looking at all pairs took half a minute and more."""
+        for i in range(2):
+            values = {f"a.b{n}": n + i for n in range(20_000)}
+            job(tmp_path, i, values)
+        before = time.process_time()
+        found = summarize(tmp_path)
+        assert len(found.varied) == 20_000
+        assert found.names["a.b7"] == "b7"
+        assert len(screen(found, terminal=False)) > 4
+        write(found, tmp_path)
+        assert time.process_time() - before < 15
+
 
 class TestBest:
     @pytest.mark.parametrize(("objective", "lr", "job"), [(SMALL, 0.02, "#3"), (LARGE, 0.01, "#2")])
