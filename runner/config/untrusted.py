@@ -17,8 +17,6 @@ from typing import Any
 
 import yaml
 from hydra._internal.config_repository import CachingConfigRepository
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
@@ -26,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.contents import contents
 from runner.config.errors import ConfigError, Problem, describe, first_line, problem
+from runner.config.folder import ConfigFolder
 
 LARGEST = 2**20
 """Bytes of a file; characters, when aliases are written out."""
@@ -44,11 +43,6 @@ DIGITS = 1_000
 
 LOADED = 600
 """How often files may be asked for in one composition, which asks for each two or three times."""
-
-FOLDERS = 500
-"""In an added folder, when somebody asks what there is."""
-
-Names = list[str]
 
 _ADDED = re.compile(r"command-line|hydra\.searchpath in .*")
 """Who adds folders, as Hydra calls it."""
@@ -114,13 +108,8 @@ class Bounded(CachingConfigRepository):
         return result
 
 
-class AddedFolder(FileConfigSource):
+class AddedFolder(ConfigFolder):
     """A folder of configs that may be anybody's."""
-
-    def __init__(self, provider: str, path: str) -> None:
-        super().__init__(provider, path)
-        self._listed: set[str] = set()
-        self._resolved: dict[PurePosixPath, str] = {}
 
     def load_config(self, config_path: str) -> ConfigResult:
         """One of its configs.
@@ -143,44 +132,6 @@ class AddedFolder(FileConfigSource):
             provider=self.provider,
             header=header,
         )
-
-    def is_group(self, config_path: str) -> bool:
-        """Whether it is one of its folders."""
-        return Path(self.path, config_path).is_dir()
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> Names:
-        """The configs in one of its folders, or the folders; no link back to where it came from.
-
-        Raises:
-            ConfigError: there are too many folders.
-        """
-        inside = sorted(Path(self.path, config_path).iterdir())
-        if results_filter is ObjectType.CONFIG:
-            return [place.stem for place in inside if place.suffix == ".yaml" and place.is_file()]
-        group, names = PurePosixPath(config_path), []
-        for place in inside:
-            if place.name.startswith((".", "__")) or not place.is_dir():
-                continue
-            if place.is_symlink() and self._leads_back(group / place.name):
-                continue
-            names.append(place.name)
-            self._listed.add(str(place))
-            if len(self._listed) > FOLDERS:
-                expected = f"at most {FOLDERS:,} folders in it"
-                raise problem(self.path, expected, "more", "Give configs a folder of their own.")
-        return names
-
-    def _leads_back(self, link: PurePosixPath) -> bool:
-        """Whether a folder is one through which it was reached: that way has no end."""
-        target, *around = map(self._real, (link, *link.parents))
-        return any(folder.startswith(target) for folder in around)
-
-    def _real(self, group: PurePosixPath) -> str:
-        """A folder without links, and a slash; remembered: what is deep in it starts there."""
-        if group not in self._resolved:
-            above = self._real(group.parent) if group.name else self.path
-            self._resolved[group] = f"{Path(above, group.name).resolve()}/".replace("//", "/")
-        return self._resolved[group]
 
 
 def read(path: Path) -> str:
