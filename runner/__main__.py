@@ -1,7 +1,7 @@
 """The command line: ``python -m runner task=edge``. Hydra's flags all work; see ``--help``.
 
 Exit codes: 0 done; 1 the run failed; 2 the config is wrong; 3 an expectation doesn't hold;
-130 and 143 interrupted by Ctrl-C and SIGTERM.
+130, 143 and 129 interrupted by Ctrl-C, SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from runner import installation, signals
 from runner.config.errors import ConfigError, SweepFailed, problem
-from runner.signals import INTERRUPTED, TERMINATED
+from runner.signals import HUNG_UP, INTERRUPTED, TERMINATED
 
 try:
     from hydra import __version__ as hydra_version
@@ -59,8 +59,8 @@ def main() -> NoReturn:
         _print_notes(stop)
         code = INTERRUPTED
     except SystemExit as stop:
-        if stop.code == TERMINATED:
-            print_error(signals.WORDS[TERMINATED])
+        if stop.code in (TERMINATED, HUNG_UP):
+            print_error(signals.WORDS[stop.code])
         _print_notes(stop)
         raise
     except SweepFailed as error:

@@ -20,7 +20,7 @@ from runner.job import GIB, Job
 from runner.plan import Plan
 from runner.prepare import Prepared
 from runner.readable import readable_bytes
-from runner.signals import TERMINATED
+from runner.signals import HUNG_UP, TERMINATED
 from runner.tasks import Run
 from runner.terminal import Terminal
 from runner.tracking import Tracker, Trackers
@@ -373,6 +373,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Ctrl-C"
     if isinstance(error, SystemExit):
+        if error.code == HUNG_UP:
+            return "SIGHUP"
         return "SIGTERM" if error.code == TERMINATED else f"exit with code {error.code}"
     if isinstance(error, ConfigError):
         return str(error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from runner.execute import Execution, Origin, Result, unrecorded
 from runner.job import Job
 from runner.plan import Plan
 from runner.prepare import build, host_settings, inspect
+from runner.resume import FLAG as RESUME
 from runner.resume import recorded
 from runner.terminal import Terminal
-from runner.tracking.directory import claim
+from runner.tracking.directory import LOCK, claim
 
 SWEEPING = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
 """What overrides begin with that say how a sweep runs its jobs, of which one alone has no use."""
@@ -94,7 +95,10 @@ def launch(
                             directory = earlier.directory
                         else:
                             directory = claim(wanted, "hydra.run.dir")
-                        execution = Execution(prepared, directory, told, about, terminal, earlier)
+                        with _writable(directory, new=earlier is None):
+                            execution = Execution(
+                                prepared, directory, told, about, terminal, earlier
+                            )
                         going.enter_context(execution)
                     with read_write(config.hydra):
                         config.hydra.run.dir = str(directory)
@@ -115,6 +119,26 @@ def launch(
                 if begun or earlier is not None or job.task.needs_directory:
                     raise
                 return unrecorded(prepared, Path(wanted), terminal, error)
+
+
+@contextmanager
+def _writable(directory: Path, *, new: bool) -> Iterator[None]:
+    """Say that nothing can be begun in a directory; a new one doesn't stay behind.
+
+    Raises:
+        ConfigError: it can't be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = f"Make room there, or get the right to write; then {RESUME} will do."
+        if new:
+            hint = "Make room there, or choose another: hydra.run.dir=/path/to/run."
+            with suppress(OSError):
+                (directory / LOCK).unlink(missing_ok=True)
+                directory.rmdir()
+        key, got = "hydra.run.dir" if new else RESUME, f"'{directory}' ({error.strerror})"
+        raise problem(key, "a directory that can be written", got, hint) from None
 
 
 def origin(

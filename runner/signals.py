@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to the program; a notebook that uses the package is left alone.
+"""What Ctrl-C, SIGTERM and SIGHUP do to the program, and not to a notebook that uses the package.
 
 While it works they raise, so that it can record how far it came. But Python shows a traceback of
 what is raised while modules are imported or while it ends itself, and while torch is imported, one
@@ -14,10 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes of a program that SIGINT (Ctrl-C) or SIGTERM has ended: 128 + 2 or 15."""
+INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
+"""Exit codes of a program that SIGINT (Ctrl-C), SIGTERM or SIGHUP has ended: 128 + 2, 15 or 1.
 
-WORDS = {INTERRUPTED: "interrupted by Ctrl-C", TERMINATED: "terminated"}
+SIGHUP comes when the terminal or the ssh connection is closed.
+"""
+
+WORDS = {
+    INTERRUPTED: "interrupted by Ctrl-C",
+    TERMINATED: "terminated",
+    HUNG_UP: "ended by SIGHUP: its terminal was closed",
+}
 """What is told of it."""
 
 _at_once = True
@@ -36,13 +43,15 @@ def listen() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _end)
 
 
 @contextmanager
 def ending(*, at_once: bool) -> Iterator[None]:
     """How signals end the program in here: `at_once`, or by what they raise.
 
-    They raise KeyboardInterrupt, and SystemExit with `TERMINATED`.
+    They raise KeyboardInterrupt, and SystemExit with `TERMINATED` or `HUNG_UP`.
     """
     global _at_once
     before, _at_once = _at_once, at_once
@@ -72,9 +81,20 @@ def _end(number: int, _: FrameType | None) -> None:
     if _holding:
         _held = number
         return
+    if code == HUNG_UP:
+        _leave_terminal()
     if _at_once:
         os.write(2, f"{WORDS[code]}\n".encode())
         os._exit(code)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     raise SystemExit(code)
+
+
+def _leave_terminal() -> None:
+    """What is told goes nowhere where the terminal is gone; to write to it would be an error."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ atexit.register(lambda: os.kill(os.getpid(), int(os.environ["SIGNAL"])))
 SAID = {
     signal.SIGINT: (130, "interrupted by Ctrl-C\n"),
     signal.SIGTERM: (143, "terminated\n"),
+    signal.SIGHUP: (129, "ended by SIGHUP: its terminal was closed\n"),
 }
 
 
@@ -63,7 +65,7 @@ def test_while_modules_are_imported(module: str, sent: signal.Signals, workplace
     assert not (workplace / "out").exists()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", SAID)
 def test_when_all_is_done(sent: signal.Signals, workplace: Path) -> None:
     assert run(workplace, AT_EXIT, sent) == SAID[sent]
     assert json.loads((workplace / "out" / "status.json").read_text())["state"] == "COMPLETED"
@@ -71,6 +73,32 @@ def test_when_all_is_done(sent: signal.Signals, workplace: Path) -> None:
 
 def test_who_is_started_in_the_background_stays_deaf(workplace: Path) -> None:
     assert run(workplace, AT_IMPORT, signal.SIGINT, "hydra", deaf=True) == (0, "")
+
+
+def test_who_outlives_the_terminal_stays_deaf(workplace: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup does this for who it starts
+    try:
+        assert run(workplace, AT_IMPORT, signal.SIGHUP, "hydra") == (0, "")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_whose_terminal_is_closed_says_so(workplace: Path) -> None:
+    terminal, other = os.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "task=learn_kernel", "task.steps=1000000", "hydra.run.dir=out"],
+        stdin=other, stdout=other, stderr=other, start_new_session=True,
+    )  # fmt: skip
+    os.close(other)
+    end = time.monotonic() + 100
+    while not (workplace / "out" / "metrics.jsonl").exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)  # which the system sends whose terminal it is
+    assert process.wait(100) == 129
+    status = json.loads((workplace / "out" / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("INTERRUPTED", "SIGHUP")
 
 
 def test_a_notebook_is_left_alone(tmp_path: Path) -> None:

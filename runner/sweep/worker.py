@@ -28,7 +28,7 @@ from runner.job import Job
 from runner.launch import origin, parameters
 from runner.prepare import host_settings, prepare
 from runner.resume import Recorded, recorded
-from runner.signals import TERMINATED
+from runner.signals import HUNG_UP, TERMINATED
 from runner.sweep.manifest import MANIFEST, METRICS, Planned, complete, digest, mapping, read
 from runner.tasks import Objective, Progress, load, no_progress
 from runner.terminal import Terminal
@@ -281,7 +281,7 @@ def begun(folder: Path, key: str | None) -> Recorded | None:
 
 def ends_sweep(error: BaseException) -> bool:
     """Whether it isn't the job that ends itself, but somebody who ends the sweep."""
-    return isinstance(error, SystemExit) and error.code == TERMINATED
+    return isinstance(error, SystemExit) and error.code in (TERMINATED, HUNG_UP)
 
 
 _last: list[tuple[Data, Images]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -124,6 +125,17 @@ def test_a_full_disk_ends_a_run_that_can_go_on(
         assert steps[0] == steps[1], told
         assert state(directory) == "COMPLETED"
     assert completed < 10, "most runs must have failed, or nothing was tested"
+
+
+def test_a_disk_that_is_full_at_the_start(workplace: Path) -> None:
+    with (
+        Disk(workplace, 2).mounted(),
+        pytest.raises(ConfigError, match="Make room there") as caught,
+    ):
+        launch(["task=edge", "hydra.run.dir=run"], quiet=True)
+    assert "a directory that can be written" in str(caught.value)
+    assert "No space left on device" in str(caught.value)
+    assert list(workplace.iterdir()) == []
 
 
 @pytest.mark.parametrize(("words", "points"), some(SWEPT, 4))
@@ -337,6 +349,21 @@ class TestPlaces:
         (workplace / "run").chmod(0o700)
         assert state(workplace / "run") == "DEAD"
         assert launch([], resume="run", quiet=True).metrics
+
+
+def test_a_run_is_taken_up_where_nothing_can_be_written(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OSError, match="No space"), Disk(workplace, 12).mounted():
+        launch(["task=edge", "hydra.run.dir=run"], quiet=True)
+
+    def refused(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("runner.tracking.directory.write_atomically", refused)
+    with pytest.raises(ConfigError, match="--resume: expected a directory that can be written"):
+        launch([], resume="run", quiet=True)
+    assert (workplace / "run" / ".lock").exists()
 
 
 class TestClock:
