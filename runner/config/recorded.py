@@ -15,8 +15,17 @@ from omegaconf import DictConfig
 from runner.config.errors import ConfigError, Problem, describe, problem
 from runner.config.nodes import read
 
-_WORD = re.compile(r"(?:\+\+?|~)?(?P<key>[\w./$-]+)(?:=(?P<value>.*))?", re.ASCII)
-"""An override of one line that puts nothing into another package (``stack@hydra.callbacks``)."""
+_WORD = re.compile(
+    r"(?:\+\+?|~)?(?P<key>[\w./$-]+)"
+    r"(?P<package>@task(?:\.(?!\w*_(?:global|group|here|name)_)[a-zA-Z]\w*)+)?"
+    r"(?:=(?P<value>.*))?",
+    re.ASCII,
+)
+"""An override of one line that puts nothing into another package, but for one of the task's own.
+
+``stack@hydra.callbacks`` would reach Hydra's config, and so would ``stack@task.x_global_hydra``:
+Hydra reads a package from the last ``_global_`` in it on.
+"""
 
 _SETTINGS = re.compile(
     r"hydra/(launcher|sweeper)(/\w+)*"
@@ -34,7 +43,11 @@ HINT = "If you trust it, give the same overrides again beside it."
 
 
 def check_recorded(
-    overrides: Iterable[object], config_dir: str | None, config_name: str, file: Path
+    overrides: Iterable[object],
+    config_dir: str | None,
+    config_name: str,
+    file: Path,
+    hint: str = HINT,
 ) -> None:
     """Refuse what calls Python, or leads out of the directory or the config folders.
 
@@ -43,22 +56,23 @@ def check_recorded(
         config_dir: the recorded folder of the user's own configs.
         config_name: of the recorded primary config.
         file: the record.
+        hint: what to do about what is refused, if the record is trusted.
 
     Raises:
         ConfigError: everything that is refused.
     """
     expected = "overrides that can't run code"
     problems = [
-        Problem(str(file), expected, f"'{word}'", HINT)
+        Problem(str(file), expected, f"'{word}'", hint)
         for word in overrides
         if not (isinstance(word, str) and _is_harmless(word))
     ]
     if ".." in config_name or config_name.startswith("/"):
         expected = "a config in one of the config folders"
-        problems.append(Problem(str(file), expected, f"'{config_name}'", HINT))
+        problems.append(Problem(str(file), expected, f"'{config_name}'", hint))
     if config_dir is not None and not _is_apart(Path(config_dir), file.parent):
         expected = "an absolute config folder that isn't in the same directory"
-        problems.append(Problem(str(file), expected, f"'{config_dir}'", HINT))
+        problems.append(Problem(str(file), expected, f"'{config_dir}'", hint))
     if problems:
         raise ConfigError(*problems)
 
@@ -85,6 +99,8 @@ def _is_harmless(word: str) -> bool:
         return False  # a group's option from outside of the config folders
     if key.partition(".")[0].partition("/")[0] != "hydra":
         return True
+    if found["package"]:
+        return False
     if key.startswith(("hydra.sweep.", "hydra.run.")):
         return True  # where those lead is checked when they are used
     if key == "hydra.output_subdir":

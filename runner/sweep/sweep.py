@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -86,7 +87,8 @@ def sweep(
         earlier = _recorded(resumed)
         folder = None if config_dir else earlier.config_dir
         record = Path(resumed).expanduser() / manifests.MANIFEST
-        check_recorded(earlier.overrides, folder, earlier.config_name, record)
+        hint = f"If you trust it, run its own command again, with {DIR}={shlex.quote(resumed)}."
+        check_recorded(earlier.overrides, folder, earlier.config_name, record, hint)
         words, config_name = _told_again(earlier.overrides, words), earlier.config_name
         config_dir = config_dir or earlier.config_dir
     terminal = Terminal()

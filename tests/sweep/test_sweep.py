@@ -210,6 +210,7 @@ def test_a_record_does_not_run_code(
     (workplace / "out" / "1" / "status.json").unlink()
     message = refusal(sweep, ["sweep.resume=out"])
     assert "out/sweep.json: expected overrides that can't run code, got '+hydra.callb" in message
+    assert message.endswith("If you trust it, run its own command again, with hydra.sweep.dir=out.")
     assert here.noted("begin") == {0: 1, 1: 1}
     assert not (workplace / "PWNED").exists()
     # A config folder of its own is refused as well.
