@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -235,6 +235,10 @@ class Composer:
             typed = (t.lstrip("+").partition("=") for t, k in keys.items() if k == group)
             path = next((place for place, _, value in typed if value == name), group)
             found = self._unknown_option(group, name, path)
+            inside = [o for o in self.options(group) if o.endswith(f"/{name}")]
+            if inside and not any(text.endswith(f"={name}") for text in keys):
+                hint = f"A file's defaults ask for it: there, write {inside[0]}@_here_."
+                found = replace(found, hint=hint)
         else:
             expected = "a config in the config folders"
             found = Problem("--config-name", expected, f"'{missing}'")

@@ -270,6 +270,16 @@ def test_file_that_is_no_text_is_blamed_on_who_asked_for_it(tmp_path: Path) -> N
     assert complaint.startswith("stack: expected a value that can be composed, got 'mine'.")
 
 
+def test_defaults_of_a_file_in_a_folder(tmp_path: Path) -> None:
+    mine = folder(
+        tmp_path, stack__nets__n="defaults: [base, _self_]\n", stack__nets__base="layers: {}\n"
+    )
+    (complaint,) = complaints("stack=nets/n", config_dir=mine)
+    assert complaint.endswith("A file's defaults ask for it: there, write nets/base@_here_.")
+    (mine / "stack/nets/n.yaml").write_text("defaults: [nets/base@_here_, _self_]\n")
+    assert composed("stack=nets/n", config_dir=mine)["stack"] == {"layers": {}}
+
+
 def test_config_dir_must_be_a_folder(tmp_path: Path) -> None:
     for wrong in (tmp_path / "absent", folder(tmp_path, config="") / "config.yaml"):
         (complaint,) = complaints(config_dir=wrong)
