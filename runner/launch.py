@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,6 +34,9 @@ from runner.tracking.directory import LOCK, claim
 
 SWEEPING = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
 """What overrides begin with that say how a sweep runs its jobs, of which one alone has no use."""
+
+NO_ROOM_OR_RIGHT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Why a directory can't be written that is whole."""
 
 
 def launch(
@@ -126,7 +130,7 @@ def _writable(directory: Path, *, new: bool) -> Iterator[None]:
     """Say that nothing can be begun in a directory; a new one doesn't stay behind.
 
     Raises:
-        ConfigError: it can't be written.
+        ConfigError: there is no room, or no right to write.
     """
     try:
         yield
@@ -137,6 +141,8 @@ def _writable(directory: Path, *, new: bool) -> Iterator[None]:
             with suppress(OSError):
                 (directory / LOCK).unlink(missing_ok=True)
                 directory.rmdir()
+        if error.errno not in NO_ROOM_OR_RIGHT:
+            raise
         key, got = "hydra.run.dir" if new else RESUME, f"'{directory}' ({error.strerror})"
         raise problem(key, "a directory that can be written", got, hint) from None
 
