@@ -73,8 +73,9 @@ def read(kind: type[Kind], path: Path) -> Kind:
     try:
         return kind.model_validate_json(contents(path), strict=True)
     except ValidationError as error:
-        expected = "what a run recorded"
-        raise problem(str(path), expected, f"an error ({first_error(error)})") from None
+        hint = "Mend the file, or run this anew."
+        found = f"an error ({first_error(error)})"
+        raise problem(str(path), "what a run recorded", found, hint) from None
 
 
 def first_error(error: ValidationError) -> str:
