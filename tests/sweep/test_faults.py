@@ -206,7 +206,7 @@ class TestDirectories:
         )  # fmt: skip
         assert process.returncode == 1, process.stdout + process.stderr
         assert "OSError: [Errno 27] File too large" in process.stderr
-        assert "sweep.resume=" in process.stderr
+        assert "--resume " in process.stderr
         assert "Traceback" not in process.stderr
         rc, _, err = faulty.sweep("seed=0,1", "hydra.sweep.dir=out")
         assert rc == 0, err
@@ -297,7 +297,7 @@ def test_a_second_signal_while_the_summary_is_written(
     monkeypatch.setenv("FAULT", "SIGINT@1")
     with pytest.raises(KeyboardInterrupt) as caught:
         sweep(["task=faulty", "seed=0,1,2", "hydra.sweep.dir=out"], config_dir=here.configs)
-    assert any("sweep.resume=" in note for note in caught.value.__notes__)
+    assert any("--resume " in note for note in caught.value.__notes__)
     assert (workplace / "out" / "summary.csv").read_text().count("\n") > 3
     assert not (workplace / "out" / "summary.md").exists()
     assert not list((workplace / "out").rglob("*.tmp"))
@@ -367,7 +367,7 @@ class TestTogether:
             with pytest.raises(type(how)) as caught:
                 sweep(self.WORDS)
         assert len(caught.value.__notes__) == 2  # not two for each job
-        assert "sweep.resume=" in caught.value.__notes__[1]
+        assert "--resume " in caught.value.__notes__[1]
         assert states(workplace / "out", 4) == ["INTERRUPTED"] * 4
         swept = sweep(["sweep.resume=out"])
         assert [one.state for one in swept.records] == ["completed"] * 4
