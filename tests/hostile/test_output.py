@@ -73,7 +73,7 @@ def forged(root: Path, text: str) -> None:
             "parameters": {"data.path": f"{text}{number}", text: f"{text}{number}"},
             "versions": {"python": text, text: text},
             "device": text,
-            "threads": text,
+            "threads": 1,  # a text would be refused
             "job": number,
             "key": text,
         }
