@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +280,17 @@ def test_one_failure_can_end_a_sweep(
     assert here.noted("begin") == {0: 1, 1: 1}
 
 
+@pytest.fixture
+def hearing() -> Iterator[None]:
+    """Ctrl-C is heard here, whatever other tests of this process have left behind."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    yield
+    signal.signal(signal.SIGINT, before)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@pytest.mark.usefixtures("hearing")
 def test_a_second_signal_while_the_summary_is_written(
     here: Faulty, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
