@@ -65,13 +65,11 @@ class Base:
         Most of the time would go into the latter, which is the same for every job, unless a value
         is put there or taken from there.
         """
-        if not self.is_apart(values):
-            config: DictConfig = self._bare.cast()
-            ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
+        apart = self.is_apart(values)
+        config: DictConfig = twin(self._ready) if apart else self._bare.cast()
+        ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
+        if not apart:
             self._tell_runtime(config)
-        else:
-            config = twin(self._ready)
-            ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
         return config
 
     def is_apart(self, values: Sequence[Override]) -> bool:
