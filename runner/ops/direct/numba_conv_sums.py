@@ -174,12 +174,13 @@ def _one_strip(
     fresh: bool,
 ) -> None:  # fmt: skip
     """Sum up one strip, from a bias (`fresh`) or from what is there."""
+    first = bias if fresh else seen.dtype.type(0)
     for j in range(np.uint64(out.size)):
-        total = seen.dtype.type(0)
+        total = first
         for a in range(np.uint64(kh)):
             for b in range(np.uint64(kw)):
                 total += weight[a, b] * seen[at + a * down + j + b]
-        out[j] = _plus(bias if fresh else out[j], total)
+        out[j] = total if fresh else _plus(out[j], total)
 
 
 @ordered
@@ -194,10 +195,11 @@ def _two_strips(
     out: Array, out2: Array, fresh: bool,
 ) -> None:  # fmt: skip
     """The same for two strips; the second's windows begin a row below."""
+    first = bias if fresh else seen.dtype.type(0)
     for j in range(np.uint64(out.size)):
         # Two sums per output: each addition waits for the one before it.
-        even, odd = seen.dtype.type(0), seen.dtype.type(0)
-        even2, odd2 = seen.dtype.type(0), seen.dtype.type(0)
+        even, odd = first, seen.dtype.type(0)
+        even2, odd2 = first, seen.dtype.type(0)
         for a in range(np.uint64(kh + 1)):
             for b in range(np.uint64(kw)):
                 number = seen[at + a * down + j + b]
@@ -211,8 +213,8 @@ def _two_strips(
                         even2 += weight[a - 1, b] * number
                     else:
                         odd2 += weight[a - 1, b] * number
-        out[j] = _plus(bias if fresh else out[j], even + odd)
-        out2[j] = _plus(bias if fresh else out2[j], even2 + odd2)
+        out[j] = even + odd if fresh else _plus(out[j], even + odd)
+        out2[j] = even2 + odd2 if fresh else _plus(out2[j], even2 + odd2)
 
 
 @inlined
