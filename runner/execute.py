@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from runner import signals
 from runner.choices import choices
 from runner.config.errors import ConfigError
 from runner.environment import computing, environment
@@ -184,6 +185,12 @@ class Execution:
         now = monotonic()
         self._seconds += self._part * (now - self._since)
         self._since, self._part = now, part
+
+    def run(self) -> Result:
+        """Do the task, and record what it measures."""
+        with signals.heard():  # what a task imports may swallow it
+            metrics = self.prepared.job.task.run(self.prepared.run)
+        return self.complete(metrics)
 
     def complete(self, metrics: dict[str, Any]) -> Result:
         """Record the metrics, compare them with what was expected, and show them."""

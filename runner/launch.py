@@ -114,7 +114,7 @@ def launch(
                             with execution:  # callbacks find its end recorded
                                 execution.begin(to_yaml(task))
                                 begun = True
-                                return execution.complete(job.task.run(prepared.run))
+                                return execution.run()
                         finally:
                             callbacks.on_run_end(
                                 config=config, config_name=config_name, job_return=done

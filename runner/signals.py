@@ -29,6 +29,7 @@ WORDS = {
 
 _at_once = True
 _holding, _held = False, 0
+_raised: KeyboardInterrupt | SystemExit | None = None
 
 
 def is_program() -> bool:
@@ -62,6 +63,24 @@ def ending(*, at_once: bool) -> Iterator[None]:
 
 
 @contextmanager
+def heard() -> Iterator[None]:
+    """See to it that what a signal raises in here gets out of here.
+
+    Libraries make other errors of it on the way, and where an object goes, or a callback is called,
+    Python drops it.
+    """
+    before = _raised
+    try:
+        yield
+    except BaseException as error:
+        if _raised in (None, before, error):
+            raise
+        raise _raised from None
+    if _raised not in (None, before):
+        raise _raised
+
+
+@contextmanager
 def held() -> Iterator[None]:
     """Let signals wait until the end of what is short, and must be done whole or not at all."""
     global _holding, _held
@@ -76,7 +95,7 @@ def held() -> Iterator[None]:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    global _held
+    global _held, _raised
     code = 128 + number
     if _holding:
         _held = number
@@ -86,9 +105,8 @@ def _end(number: int, _: FrameType | None) -> None:
     if _at_once:
         os.write(2, f"{WORDS[code]}\n".encode())
         os._exit(code)
-    if code == INTERRUPTED:
-        raise KeyboardInterrupt
-    raise SystemExit(code)
+    _raised = KeyboardInterrupt() if code == INTERRUPTED else SystemExit(code)
+    raise _raised
 
 
 def _leave_terminal() -> None:

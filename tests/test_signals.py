@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -135,17 +136,55 @@ def test_what_is_the_program(
     assert signals.is_program() is expected
 
 
-def test_what_comes_while_they_are_held_comes_afterwards() -> None:
+@pytest.fixture
+def listening() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signals._end)
-    done = []
-    try:
-        with pytest.raises(KeyboardInterrupt), signals.ending(at_once=False):
-            with signals.held():
+    with signals.ending(at_once=False):
+        yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Forgetful:
+    """Python drops what is raised where an object goes."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("listening")
+class TestHeard:
+    def test_what_becomes_another_error(self) -> None:
+        with pytest.raises(KeyboardInterrupt), signals.heard():
+            try:
                 signal.raise_signal(signal.SIGINT)
-                done.append("held")
-            done.append("not reached")
-        with signals.held():  # none is left over
+            finally:
+                raise AttributeError("as OmegaConf's own, of flags that were not yet there")
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_what_is_dropped(self) -> None:
+        done = []
+        with pytest.raises(KeyboardInterrupt), signals.heard():
+            Forgetful()
+            done.append("went on")
+        assert done == ["went on"]
+
+    def test_what_was_taken_care_of_is_over(self) -> None:
+        with pytest.raises(KeyboardInterrupt), signals.heard():
+            signal.raise_signal(signal.SIGINT)
+        with signals.heard():
             pass
-    finally:
-        signal.signal(signal.SIGINT, before)
+        with pytest.raises(ValueError, match="another"), signals.heard():
+            raise ValueError("another")
+
+
+@pytest.mark.usefixtures("listening")
+def test_what_comes_while_they_are_held_comes_afterwards() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with signals.held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("held")
+        done.append("not reached")
+    with signals.held():  # none is left over
+        pass
     assert done == ["held"]

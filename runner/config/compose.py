@@ -27,6 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner import signals
 from runner.config.base import Draft
 from runner.config.errors import ConfigError, Problem, did_you_mean, first_line, one_of, problem
 from runner.config.globs import without_globs
@@ -120,6 +121,7 @@ class Composer:
     def __exit__(self, *_: object) -> None:
         self._before.restore()
 
+    @signals.heard()  # OmegaConf makes other errors of it
     def compose(self, overrides: Sequence[str], *, draft: bool = False) -> Composed:
         """The config that the overrides ask for.
 

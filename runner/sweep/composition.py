@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from runner import signals
 from runner.config.compose import Composed, Composer
 from runner.config.errors import ConfigError
 from runner.config.loader import REMEMBERED
@@ -60,6 +61,7 @@ class SweepComposer:
             _tell_number(config, number)
         return composed
 
+    @signals.heard()
     def finish(self, composed: Composed, more: Sequence[str], number: int) -> DictConfig:
         """The config of a job that a draft was made of.
 

@@ -183,6 +183,7 @@ class Conductor:
         found = groups([self._kin.get(job.number) for job in self.jobs])
         return [[self.jobs[i] for i in places] for places in found]
 
+    @signals.heard()
     def _run(self, job: Planned, callbacks: Callbacks) -> float | None:
         try:
             config, folder, where = self._set_up(job)
@@ -207,6 +208,7 @@ class Conductor:
         why = self.refused[f"#{job.number}"] = reason(error)
         self._progress.refuse(job, why)
 
+    @signals.heard()
     def _run_together(self, jobs: Sequence[Planned]) -> bool:
         """Run jobs as one batched computation; False where they must be run one by one.
 

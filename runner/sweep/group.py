@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner import signals
 from runner.config.hydra_job import logged_by
 from runner.execute import Execution
 from runner.sweep.manifest import Planned
@@ -51,7 +52,7 @@ class Group:
         for one in executions:
             one.together = len(executions)
             one.counts(1 / len(executions))
-        with logged_by(self._logs()):
+        with logged_by(self._logs()), signals.heard():
             outcomes = type(tasks[0]).run_together(tasks, [one.prepared.run for one in executions])
         for one in executions:
             one.counts(0)

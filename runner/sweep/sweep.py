@@ -97,6 +97,7 @@ def sweep(
         jobs_composer = SweepComposer(composer)
         words = without_globs(words, composer.options)
         first = jobs_composer.compose(composer.jobs_of_sweep(words, grid=False)[0]).config
+        engines.check_chosen(first)
         grid = first.hydra.runtime.choices["hydra/sweeper"] in GRIDS
         if grid:
             check_count(words)

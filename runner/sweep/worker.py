@@ -126,8 +126,7 @@ class Worker:
                 execution = self.begin(task_config, folder, where, going, steps)
                 if execution is None:
                     return None
-                prepared = execution.prepared
-                result = execution.complete(prepared.job.task.run(prepared.run))
+                result = execution.run()
         except (Exception, SystemExit) as error:
             told = execution is not None and execution.ended
             if ends_sweep(error) or not (told or self._removed(folder, error, where, task_config)):

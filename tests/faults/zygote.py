@@ -102,6 +102,7 @@ def fork(zygote: Zygote, folder: Path, words: list[str], die: tuple[int, int] = 
         die: before which access to a file in the folder a signal comes, from 1, and which signal.
     """
     out = folder.with_suffix(".out")
+    out.touch()  # it may be killed before it can
     began = time.monotonic()
     pid = zygote.ask(words=words, folder=str(folder), out=str(out), die=die)
     return Started(pid, out, began, lambda: zygote.ask(wait=pid))

@@ -27,7 +27,7 @@ def report(found: list[Done]) -> str:
     """What the cases did that they must not do; nothing if all is well."""
     bad = [(done, faults) for done in found if (faults := done.faults())]
     lines = [f"{len(bad)} of {len(found)} cases"] if bad else []
-    for done, faults in bad[:10]:
+    for done, faults in bad[:20]:
         told = (list(done.case.words), "; ".join(faults), done.stderr[-500:])
         lines += [done.case.name, *(f"  {one}" for one in told)]
     return "\n".join(lines)
@@ -37,7 +37,8 @@ def report(found: list[Done]) -> str:
 @pytest.mark.parametrize("seed", [SEED])
 def test_a_sample_of_mistakes(seed: int, watch: Server) -> None:
     found = [watch.run(case(seed, number)) for number in range(0, 2_000, 20)]
-    assert not report(found)
+    told = report(found)
+    assert not told, told
     ends = Counter(done.rc for done in found)
     assert min(ends[2], ends[TORCH] + ends[0]) > len(found) / 20, ends  # of both there are some
 
@@ -54,7 +55,8 @@ def test_mistakes_at_scale(seed: int, tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(PROCESSES) as pool:
         found = [done for dones in pool.map(part, range(PROCESSES)) for done in dones]
-    assert not report(found)
+    told = report(found)
+    assert not told, told
     accepted = [done.case for done in found if done.accepted]
     with server(tmp_path / "torch", "torch") as one:
         ran = [one.run(each) for each in accepted[:: max(1, len(accepted) // 40)]]

@@ -53,6 +53,13 @@ def test_good_jobs_are_known() -> None:
     assert checks.bad == []
 
 
+@pytest.mark.parametrize("what", ["sweeper", "launcher"])
+def test_there_is_no(what: str) -> None:
+    assert refused_sweep(*PLAN, f"~hydra/{what}") == [
+        f"hydra/{what}: expected the name of a {what}, got nothing. The default is runner."
+    ]
+
+
 def test_all_problems_of_all_jobs_at_once() -> None:
     assert refusal(
         [

@@ -12,6 +12,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
+from runner.config.errors import problem
 from runner.sweep.engines.joblib import JoblibLauncher
 from runner.sweep.engines.launcher import EngineLauncher
 from runner.sweep.engines.optuna import OptunaSweeper
@@ -25,6 +26,21 @@ LAUNCHERS: tuple[type[EngineLauncher], ...] = (
     SlurmLauncher,
 )
 PLUGINS: tuple[type[Launcher | Sweeper], ...] = (*LAUNCHERS, OptunaSweeper)
+
+
+def check_chosen(config: DictConfig) -> None:
+    """Check that a sweep has a sweeper and a launcher.
+
+    Args:
+        config: of one of its jobs, with its ``hydra`` node.
+
+    Raises:
+        ConfigError: one was deleted, or is ``null``.
+    """
+    chosen = config.hydra.runtime.choices
+    for group in ("hydra/sweeper", "hydra/launcher"):
+        if chosen.get(group) is None:
+            raise problem(group, f"the name of a {group[6:]}", "nothing", "The default is runner.")
 
 
 def check(config: DictConfig, overrides: Sequence[str]) -> None:
