@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from runner import installation, signals
-from runner.config.errors import ConfigError, SweepFailed, problem
+from runner.config.errors import ConfigError, SweepFailed, printable, problem
 from runner.signals import HUNG_UP, INTERRUPTED, TERMINATED
 
 try:
@@ -87,6 +87,13 @@ def _parser() -> ArgumentParser:
     """Hydra's flags under the project's name."""
     parser = get_args_parser()
     parser.prog = "runner"
+
+    def refuse(message: str) -> NoReturn:
+        """As argparse does, which prints whatever was typed."""
+        parser.print_usage(sys.stderr)
+        parser.exit(BAD_CONFIG, f"{parser.prog}: error: {printable(message)}\n")
+
+    parser.error = refuse  # type: ignore[method-assign]
     for action in parser._actions:
         if "--version" in action.option_strings:
             versions = f"runner {metadata.version('runner')}, Hydra {hydra_version}"

@@ -105,6 +105,7 @@ def parse(value: object) -> Initializer | Kernels:
         return value
     if isinstance(value, str) and value in INITIALIZERS:
         return Initializer(value, INITIALIZERS[value])
+    _check_keys(value)
     if isinstance(value, dict) and "initializer" in value:
         return _initializer(value)
     if isinstance(value, list) and _depth(value) == 4:
@@ -115,6 +116,7 @@ def parse(value: object) -> Initializer | Kernels:
     bank = []
     for i, entry in enumerate(entries):
         try:
+            _check_keys(entry)
             bank.append(_kernel(entry))
         except ConfigError as error:
             raise (error.under(f"[{i}]") if is_bank else error) from None
@@ -130,6 +132,13 @@ def parse(value: object) -> Initializer | Kernels:
     labels = tuple(label for _, _, label in bank)
     values = tuple((rows,) for rows, _, _ in bank)
     return Kernels(values, (len(bank), 1, first[0], first[1]), shared=True, labels=labels)
+
+
+def _check_keys(value: object) -> None:
+    """YAML's keys may be numbers, truths or bytes."""
+    for key in value if isinstance(value, dict) else ():
+        if not isinstance(key, str):
+            raise problem(str(key), "text as a key", describe(key))
 
 
 def _initializer(value: dict[str, object]) -> Initializer:

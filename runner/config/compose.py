@@ -133,7 +133,10 @@ class Composer:
             ConfigError: nothing could be composed.
         """
         usable = list(overrides)
-        problems: list[Problem] = []
+        problems = [_already_there(group) for group in self._chosen_twice(usable)]
+        usable = [
+            text for text in usable if not any(text.startswith(f"+{one.path}=") for one in problems)
+        ]
         # Every round sets an override aside or mends one, so the rounds are bounded.
         for _ in range(2 * len(usable) + 1):
             try:
@@ -147,6 +150,12 @@ class Composer:
                     raise ConfigError(*problems, *final.problems) from None
                 problems += found
         raise ConfigError(*problems)
+
+    def _chosen_twice(self, overrides: Sequence[str]) -> list[str]:
+        """Groups that are chosen and added, of which Hydra may take one choice and say nothing."""
+        added = {text[1:].partition("=")[0] for text in overrides if text.startswith("+")}
+        keys = dict.fromkeys(text.partition("=")[0] for text in overrides)
+        return [key for key in keys if key in added and self.options(key)]
 
     def _draft(self, overrides: list[str]) -> Draft | None:
         with suppress(*COMPOSITION_ERRORS):  # composing it whole tells what is wrong
@@ -211,10 +220,12 @@ class Composer:
                     hint = f"~{key} removes it, whatever it is."
                     return rest, [Problem(key, f"{value}, which is there", "another value", hint)]
                 return rest, [self._unknown_key(key, keys)]
-        if match := re.match(r"Multiple values for ([^.]+)\. ", message):
-            rest = [t for t, k in keys.items() if k != match[1] or t[0] != "+"]
+        twice = r"Multiple values for ([^.]+)\. |(\S+) appears more than once in the final defaults"
+        if match := re.match(twice, message):
+            group = match[1] or match[2]
+            rest = [t for t, k in keys.items() if k != group or t[0] != "+"]
             if rest != overrides:
-                return rest, [_already_there(match[1])]
+                return rest, [_already_there(group)]
         if match := re.match(r"In '([^']+)': Could not override '[^'@]+@", message):
             expected = "'# @package _global_' as the first line of the file"
             hint = "Without it, the file's contents and overrides belong to its own group."

@@ -22,6 +22,9 @@ LEVELS = 50
 DIGITS = 1_000
 """Of a number; Python itself reads no more than 4,300."""
 
+_LONE = re.compile("[\ud800-\udfff]")
+"""Half characters, which stand for bytes that are no UTF-8 and can't be written to a file."""
+
 _LONG_NUMBER = re.compile(rf"\d{{{DIGITS + 1}}}")
 
 NUMBER = re.compile(
@@ -35,7 +38,7 @@ def parse(text: str) -> Override:
     """An override as Hydra's grammar reads it; it is shared, and not to be changed.
 
     Raises:
-        ConfigError: it is too long or too deep to be read.
+        ConfigError: it is too long or too deep to be read, or isn't UTF-8.
         OverrideParseException: it can't be read.
     """
     _check(text)
@@ -48,7 +51,7 @@ def parse(text: str) -> Override:
 
 
 def _check(text: str) -> None:
-    """Refuse an override that is too long or too deep to be read.
+    """Refuse an override that is too long or too deep to be read, or that can't be written.
 
     Raises:
         ConfigError: it is, with what there may be.
@@ -59,6 +62,8 @@ def _check(text: str) -> None:
         raise problem(key, f"at most {LONGEST:,} characters", f"{len(text):,}", hint)
     if len(key) > LONGEST_KEY:
         raise problem(key, f"a key of at most {LONGEST_KEY} characters", f"{len(key):,}")
+    if _LONE.search(text):
+        raise problem(key, "text in UTF-8", "other bytes")
     if _LONG_NUMBER.search(text):
         raise problem(key, f"numbers of at most {DIGITS:,} digits", "a longer one")
     if _levels(text) > LEVELS:

@@ -175,10 +175,10 @@ def _problems(model: type[Spec], errors: list[ErrorDetails], path: str) -> Itera
         keep = error["type"] == "extra_forbidden" or not _is_union_tag(last)
         step = str if error["type"] == "invalid_key" else _step
         location = [step(part) for part in parts if not _is_union_tag(part)]
-        location += [step(last)] if keep and last != "" else []
+        location += [step(last)] if keep and (last != "" or error["loc"]) else []
         where = path
         for part in location:
-            where = join(where, part)
+            where = join(where, part or "''")
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             yield from cause.under(where).problems

@@ -156,6 +156,8 @@ TASKS = (
     ("override", "says"),
     [
         ("+seed=1", "seed: expected a new key after +, got one that is there. Change it: seed=…."),
+        ("+stack=lenet", "stack: expected a new key after +, got one that is there. Change it"),
+        ("task.x='\udcff'", "task.x: expected text in UTF-8, got other bytes."),
         (
             "+experiment=6_2/corr2d",
             "experiment: expected a new key after +, got one that is there.",
@@ -532,7 +534,7 @@ LONG, DEEP = "9" * 1_001, "[" * 51 + "]" * 51
         (f"data.path={'x' * 10_000}", "data.path: expected at most 10,000 characters, got 10,010."),
         ("hydra.job.env_copy=[NO_SUCH]", "hydra.job.env_copy: expected variables of the env"),
         ("hydra.searchpath=[pkg://nope]", "hydra.searchpath: expected folders that are there"),
-        ("seed=\udcff", r"seed: expected a value that can be read, got '\udcff'."),
+        ("seed=\udcff", "seed: expected text in UTF-8, got other bytes."),
     ],
 )
 def test_what_hydra_stumbles_over_is_explained(override: str, says: str) -> None:

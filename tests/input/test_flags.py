@@ -57,3 +57,9 @@ def test_explained(words: str, says: str, watch: Server) -> None:
     done = run(watch, words)
     assert done.rc == 2
     assert done.stderr.startswith(f"1 problem in the config:\n  {says}")
+
+
+def test_unknown_flags_do_nothing_to_a_terminal(watch: Server) -> None:
+    done = run(watch, "--no\x1b[31msuch task=edge")
+    assert done.rc == 2
+    assert done.stderr.endswith("runner: error: unrecognized arguments: --no\\x1b[31msuch\n")

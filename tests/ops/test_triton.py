@@ -210,6 +210,7 @@ class TestConvolution:
         exact_convolution(conv, case)
 
     @pytest.mark.slow
+    @pytest.mark.timeout(1_800)  # the interpreter takes 4 to 6 minutes
     @given(case=conv_cases())
     @MANY
     def test_many_random_geometries(self, case):
