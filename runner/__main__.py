@@ -73,9 +73,9 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        library = isinstance(error, ImportError | SyntaxError)
+        imported = installation.is_of_import(error)
         lines = [f"{type(error).__name__}: {error}"]
-        for line in installation.reasons(error) if library else lines:
+        for line in installation.reasons(error) if imported else lines:
             print_error(line)
         _print_notes(error, "HYDRA_FULL_ERROR=1 shows the traceback.")
         code = FAILED

@@ -194,6 +194,12 @@ def explain(error: Exception) -> None:
         raise SystemExit(1)
 
 
+def is_of_import(error: Exception) -> bool:
+    """Whether an error was raised in place of a module, to which its traceback leads from here."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, ImportError | SyntaxError) or any(f.name == "<module>" for f in frames)
+
+
 def reasons(error: Exception) -> list[str]:
     """What an error says that was raised by an import, and what can be done about it."""
     text = f"{type(error).__name__}: {error}"

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from runner.tracking import Tracker
 from runner.tracking.directory import check_place, json_safe, named, write_atomically
 
@@ -109,6 +107,8 @@ def _encode(picture: Image, pixels: bytes) -> bytes:
         buffer = io.BytesIO()
         picture.save(buffer, format="PNG")
         return buffer.getvalue()
+    import numpy as np  # here, so that what draws nothing doesn't wait for it
+
     colours = np.frombuffer(pixels, np.uint8).reshape(picture.height, -1)
     rows = np.empty((colours.shape[0], 1 + colours.shape[1]), np.uint8)
     rows[:, 0], rows[0, 1:] = UP, colours[0]

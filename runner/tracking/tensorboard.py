@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
-import numpy as np
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
@@ -27,6 +26,7 @@ from runner.tracking.columns import Column, row
 from runner.tracking.files import png
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
 
@@ -89,6 +89,8 @@ class TensorBoard(Tracker):
 
     def histogram(self, tag: str, values: NDArray[np.floating[Any]], step: int = 0) -> None:
         """A distribution on the Histograms page, in at most 30 buckets."""
+        import numpy as np  # here, so that a plan doesn't wait for it
+
         flat = np.asarray(values).ravel()
         counts, edges = np.histogram(flat, bins=30)
         message = summary_pb2.HistogramProto(
