@@ -22,6 +22,7 @@ import runner
 from runner import launch
 from runner.config.errors import ConfigError
 from runner.prepare import Prepared, build
+from runner.tasks._checkpoint import load_checkpoint, save_checkpoint
 from runner.tasks.learn_kernel import Diverged
 from runner.tracking.directory import RunDirectory, state
 from runner.tracking.files import Files
@@ -352,6 +353,29 @@ def test_a_damaged_checkpoint_is_an_error_not_a_new_start(workplace: Path) -> No
     assert load(directory / "status.json")["state"] == "FAILED"
     path.write_bytes(content)
     assert runner.run(resume=directory).metrics["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "got"),
+    [
+        ("history", 3, "TypeError"),
+        ("history", {}, "KeyError: 'train/loss'"),
+        ("epoch", 2, "ValueError: history: not a value for each of 2 epochs"),
+        ("step", "1", "TypeError"),
+        ("best", {"epoch": 1, "loss": 0.5, "weights": {}}, "RuntimeError"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_named(
+    key: str, value: Any, got: str, workplace: Path
+) -> None:
+    words = ("task=classify", "data.images=60", "task.epochs=1", "task.validation=0.2")
+    directory = runner.run(*words, "tensorboard=false").directory
+    mark(directory, state="INTERRUPTED")
+    content = load_checkpoint(directory)
+    assert content is not None
+    save_checkpoint(directory, {**content, key: value})
+    path = directory / "checkpoint.pt"
+    assert refusal(resume=directory).startswith(f"{path}: expected what this run saved, got {got}")
 
 
 def test_the_command_line_refuses_what_does_not_go_with_it(

@@ -14,7 +14,7 @@ def node_at(config: Any, path: str) -> Any:
     """The node at a path, or None where there is none; interpolations are not followed."""
     node = config
     for key in path.split("."):
-        content = node.__dict__["_content"]
+        content = node.__dict__.get("_content")  # a value has none
         if not isinstance(content, dict) or key not in content:
             return None
         node = content[key]

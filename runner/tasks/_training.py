@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from operator import index
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field as Limited
@@ -247,11 +248,20 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`."""
+        """Go back to a `state`.
+
+        Raises:
+            ValueError: it is of no use; or another error of what doesn't fit.
+        """
         import torch
 
-        self.epoch, self.step, self.waited = state["epoch"], state["step"], state["waited"]
-        self.best, self.history = Best(**state["best"]), state["history"]
+        self.epoch, self.step, self.waited = (index(state[k]) for k in ("epoch", "step", "waited"))
+        self.history = {curve: [float(x) for x in state["history"][curve]] for curve in CURVES}
+        if any(len(values) != self.epoch for values in self.history.values()):
+            raise ValueError(f"history: not a value for each of {self.epoch} epochs")
+        best = state["best"]
+        self.best = Best(index(best["epoch"]), float(best["loss"]), best["weights"])
+        self.take_best()  # which shows that they fit
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

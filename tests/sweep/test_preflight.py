@@ -58,6 +58,14 @@ def test_there_is_no(what: str) -> None:
     assert refused_sweep(*PLAN, f"~hydra/{what}") == [
         f"hydra/{what}: expected the name of a {what}, got nothing. The default is runner."
     ]
+    for word in (f"hydra.{what}=null", f"hydra.{what}=3", f"~hydra.{what}._target_"):
+        (told,) = refused_sweep(*PLAN, word)
+        assert told.startswith(f"hydra.{what}: expected a {what}'s settings, with its class as")
+
+
+@pytest.mark.parametrize("word", ["sweep=null", "sweep=3"])
+def test_settings_of_the_sweep_that_are_none(word: str) -> None:
+    assert refused_sweep(*PLAN, word)[0].startswith("sweep: expected a mapping with vectorize")
 
 
 def test_all_problems_of_all_jobs_at_once() -> None:

@@ -91,6 +91,7 @@ def test_two_epochs_are_those_of_a_loop_written_by_hand() -> None:
 def test_the_progress_bar_goes_on_where_it_was() -> None:
     first, second = training(), training()
     first._learn(lambda _: None)  # 100 images in batches of 32: four steps of twelve
+    first.validate()
     second.restore(first.state())
     opened: list[tuple[int, str, int]] = []
 

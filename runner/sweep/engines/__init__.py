@@ -12,7 +12,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
-from runner.config.errors import problem
+from runner.config.errors import describe, problem
+from runner.config.nodes import read
 from runner.sweep.engines.joblib import JoblibLauncher
 from runner.sweep.engines.launcher import EngineLauncher
 from runner.sweep.engines.optuna import OptunaSweeper
@@ -35,12 +36,16 @@ def check_chosen(config: DictConfig) -> None:
         config: of one of its jobs, with its ``hydra`` node.
 
     Raises:
-        ConfigError: one was deleted, or is ``null``.
+        ConfigError: one was deleted, or replaced by what is none.
     """
-    chosen = config.hydra.runtime.choices
-    for group in ("hydra/sweeper", "hydra/launcher"):
-        if chosen.get(group) is None:
-            raise problem(group, f"the name of a {group[6:]}", "nothing", "The default is runner.")
+    for what in ("sweeper", "launcher"):
+        group, key = f"hydra/{what}", f"hydra.{what}"
+        if config.hydra.runtime.choices.get(group) is None:
+            raise problem(group, f"the name of a {what}", "nothing", "The default is runner.")
+        found = read(config, key)
+        if not (isinstance(found, DictConfig) and isinstance(found.get("_target_"), str)):
+            expected = f"a {what}'s settings, with its class as _target_"
+            raise problem(key, expected, describe(found), f"Choose one: {group}=….")
 
 
 def check(config: DictConfig, overrides: Sequence[str]) -> None:
