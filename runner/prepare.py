@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from runner import signals
 from runner.config.errors import problem
 from runner.data import Images
 from runner.job import Job
@@ -99,7 +100,8 @@ def host_settings(job: Job) -> Iterator[None]:
     if not job.task.needs_torch:
         yield
         return
-    import torch
+    with signals.held():  # importing it may swallow them
+        import torch
 
     from runner import exactness
 

@@ -63,6 +63,17 @@ def ending(*, at_once: bool) -> Iterator[None]:
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit in here, in a process that does a part of the program's work."""
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        with ending(at_once=False):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def heard() -> Iterator[None]:
     """See to it that what a signal raises in here gets out of here.
 

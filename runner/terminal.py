@@ -347,8 +347,9 @@ def _shown(segment: Segment) -> Segment:
 
 
 def _short(path: Path) -> Path:
-    """A path as it can be typed here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    """A path as it can be typed here; where the run itself has moved to its directory, absolute."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) and path != here else path
 
 
 def _cut(text: Text, width: int) -> Text:

@@ -348,6 +348,8 @@ def test_output_that_is_closed_is_no_error(workplace: Path) -> None:
 def test_directories_that_can_be_none(cli: Callable[..., Finished], workplace: Path) -> None:
     done = cli("task=plan", "hydra.run.dir=/")
     assert "hydra.run.dir: expected a directory of its own, got '/'." in done.stderr
+    for name in (".", "..", f"../{workplace.name}"):
+        assert f"directory of its own, got '{name}'." in cli(f"hydra.run.dir={name}").stderr
     folder = os.fsdecode(b"d\xff")
     Path(folder).mkdir()
     done = cli("--config-dir", folder, "task=plan")

@@ -309,6 +309,8 @@ class Composer:
             there = OmegaConf.select(config, ".".join(parents)) if parents else config
             siblings = [str(k) for k in there] if isinstance(there, DictConfig) else []
             siblings = [name for name in siblings if not name.startswith("_")]
+        if name in siblings and any(text == f"~{key}" for text in keys):
+            return Problem(key, "a key that has a value", "one that is null already")
         if name in siblings:
             hint = f"Give new ones by themselves: +{key}.NAME=VALUE."
             return Problem(key, "entries that are there", "others", hint)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 from stat import S_ISREG
 
 RECORD = 2**26
 """Bytes of a JSON file of a run or a sweep, at most: those of a hundred thousand jobs are fewer."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character, as stands for a byte that is no UTF-8; it can't be written to a file."""
 
 
 def start(path: Path, most: int) -> bytes:

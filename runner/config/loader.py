@@ -24,9 +24,11 @@ from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from runner.config.base import Base, Draft, tell_job
 from runner.config.copies import Mold
@@ -108,6 +110,8 @@ class Loader(ConfigLoaderImpl):
         base, parsed, values = self._parts(
             config_name, overrides, run_mode, from_shell, validate_sweep_overrides
         )
+        if run_mode == RunMode.MULTIRUN:
+            values = [value for value in values if _applies(base, value)]
         config = base.config(values)
         tell_job(config, config_name, parsed)
         return config
@@ -206,3 +210,17 @@ class Loader(ConfigLoaderImpl):
         OmegaConf.set_struct(config, True)
         OmegaConf.set_readonly(config.hydra, False)
         return Base(config, found.overrides.known_choices, repository.get_sources())
+
+
+def _applies(base: Base, value: Override) -> bool:
+    """Whether a value can be applied; where a sweep swaps groups, some suit what jobs choose alone.
+
+    A sweep's own config is asked for its ``hydra`` node, whose values must apply.
+    """
+    if value.is_hydra_override():
+        return True
+    try:
+        base.config([value])
+    except (HydraException, OmegaConfBaseException):
+        return False
+    return True

@@ -8,6 +8,7 @@ from functools import lru_cache
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 
+from runner.config.contents import SURROGATE
 from runner.config.errors import problem
 
 LONGEST = 10_000
@@ -21,9 +22,6 @@ LEVELS = 50
 
 DIGITS = 1_000
 """Of a number; Python itself reads no more than 4,300."""
-
-_LONE = re.compile("[\ud800-\udfff]")
-"""Half characters, which stand for bytes that are no UTF-8 and can't be written to a file."""
 
 _LONG_NUMBER = re.compile(rf"\d{{{DIGITS + 1}}}")
 
@@ -62,7 +60,7 @@ def _check(text: str) -> None:
         raise problem(key, f"at most {LONGEST:,} characters", f"{len(text):,}", hint)
     if len(key) > LONGEST_KEY:
         raise problem(key, f"a key of at most {LONGEST_KEY} characters", f"{len(key):,}")
-    if _LONE.search(text):
+    if SURROGATE.search(text):
         raise problem(key, "text in UTF-8", "other bytes")
     if _LONG_NUMBER.search(text):
         raise problem(key, f"numbers of at most {DIGITS:,} digits", "a longer one")

@@ -178,7 +178,7 @@ def _problems(model: type[Spec], errors: list[ErrorDetails], path: str) -> Itera
         location += [step(last)] if keep and (last != "" or error["loc"]) else []
         where = path
         for part in location:
-            where = join(where, part or "''")
+            where = join(where, part if part.strip() else repr(part))
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             yield from cause.under(where).problems

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
-from runner.config.contents import contents
+from runner.config.contents import SURROGATE, contents
 from runner.config.errors import ConfigError, Problem, describe, first_line, problem
 from runner.config.folder import ConfigFolder
 
@@ -181,7 +181,7 @@ def load(text: str, path: Path) -> dict[str, Any]:
             return {}
         _measure(node, {}).check(path)
         content = _constructed(loader, node, path)
-    except _TooMuchError as error:
+    except _RefusedError as error:
         raise problem(str(path), *error.args) from None
     finally:
         loader.dispose()
@@ -197,7 +197,7 @@ def _constructed(loader: Any, node: yaml.Node, path: Path) -> Any:
         raise problem(str(path), "values that are what their tags say", first_line(error)) from None
 
 
-class _TooMuchError(Exception):
+class _RefusedError(Exception):
     """What was expected of a text, and what it has."""
 
 
@@ -243,7 +243,7 @@ def _measure(node: yaml.Node, known: dict[yaml.Node, _Weight | None]) -> _Weight
     if node in known:
         weight = known[node]
         if weight is None:
-            raise _TooMuchError("aliases of what came before", "one of what it is a part of")
+            raise _RefusedError("aliases of what came before", "one of what it is a part of")
         return weight
     known[node] = None
     if isinstance(node, yaml.ScalarNode):
@@ -268,13 +268,16 @@ def _loader() -> Any:
             self.values += 1
             self.level += 1
             if self.level > LEVELS:
-                raise _TooMuchError(f"at most {LEVELS} levels", "more")
+                raise _RefusedError(f"at most {LEVELS} levels", "more")
             if self.values > MOST:
-                raise _TooMuchError(f"at most {MOST:,} values", "more")
+                raise _RefusedError(f"at most {MOST:,} values", "more")
             node = super().compose_node(parent, index)
             self.level -= 1
             if node.tag.endswith((":int", ":float")) and len(node.value) > DIGITS:
-                raise _TooMuchError(f"numbers of at most {DIGITS:,} characters", "a longer one")
+                raise _RefusedError(f"numbers of at most {DIGITS:,} characters", "a longer one")
+            if isinstance(node, yaml.ScalarNode) and SURROGATE.search(node.value):
+                place = f"line {node.start_mark.line + 1}"
+                raise _RefusedError("whole characters", f"half of one in {place}")
             return node
 
     return Limited

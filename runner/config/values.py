@@ -6,7 +6,7 @@ from decimal import Decimal
 from math import ceil
 from typing import Any, cast
 
-from hydra.core.override_parser.types import IntervalSweep, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, RangeSweep, Sweep
 
 from runner.config.errors import problem
 from runner.config.overrides import parse
@@ -34,6 +34,9 @@ def each_value(text: str, *, grid: bool) -> list[str]:
             raise problem(key, "values that can be listed", f"'{written}'", hint)
         interval = cast(IntervalSweep, override.value())
         return [f"{key}={end}" for end in (interval.start, interval.end)]
+    if override.is_choice_sweep() and _has_sweep(cast(ChoiceSweep, override.value()).list):
+        expected = "values, or one range, choice or glob"
+        raise problem(key.lstrip("+"), expected, f"one among others: '{written}'")
     found: list[Any]
     if override.is_range_sweep() and not grid:
         found = ends(cast(RangeSweep, override.value()), key, written)
@@ -42,6 +45,13 @@ def each_value(text: str, *, grid: bool) -> list[str]:
     if not found:
         raise problem(key, "at least one value", f"'{written}'")
     return [f"{key}={value}" for value in found]
+
+
+def _has_sweep(value: object) -> bool:
+    """Whether a value, or one within it, stands for several."""
+    if isinstance(value, dict | list):
+        return any(map(_has_sweep, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Sweep | Glob)
 
 
 def ends(values: RangeSweep, key: str, written: str) -> list[int | float]:

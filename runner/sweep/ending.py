@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from runner import report
 from runner.config.errors import ConfigError, SweepFailed
 from runner.sweep.records import ABSENT, COMPLETED, FAILS, SKIPPED, Record
-from runner.sweep.summary import show, summarize, write
+from runner.sweep.summary import show, show_troubles, summarize, write
 from runner.terminal import Terminal, print_error
 
 RESUME = "sweep.resume"
@@ -29,7 +30,12 @@ def finish(directory: Path, terminal: Terminal, *, experiments: bool) -> list[Re
                 show(found, terminal)
         finally:  # whoever reads it
             write(found, directory)
-        page = _report(directory, terminal) if experiments else None
+        page = None
+        if experiments:
+            page = _report(directory, terminal)
+            # A report is of runs; these have none.
+            unrun = tuple(one for one in found.records if one.state in (ABSENT, SKIPPED))
+            show_troubles(replace(found, records=unrun), terminal)
     except ConfigError as error:
         print_error(str(error))
         return None

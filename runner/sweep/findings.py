@@ -94,13 +94,18 @@ class Setting:
     lacks: bool = False
 
     def over(self, metric: str) -> Statistic | None:
-        """A metric over the jobs that are done."""
-        return Statistic.of([job.metrics[metric] for job in self.done if metric in job.metrics])
+        """A metric over the seeds that are done."""
+        return Statistic.of([job.metrics[metric] for job in self.sample if metric in job.metrics])
 
     @cached_property
     def done(self) -> list[Record]:
         """The jobs whose metrics are final."""
         return [job for job in self.jobs if job.counts]
+
+    @cached_property
+    def sample(self) -> list[Record]:
+        """Those that differ in their seeds: to run one again tells nothing new."""
+        return list({identity(value(job, SEED)): job for job in reversed(self.done)}.values())[::-1]
 
     def ranks(self, metric: str) -> bool:
         """Whether no job failed or gave a metric that isn't finite: means don't hide those."""

@@ -210,7 +210,7 @@ def _over_many(
 
 
 def _with(setting: Setting, metric: str) -> list[Any]:
-    return [job for job in setting.done if metric in job.metrics]
+    return [job for job in setting.sample if metric in job.metrics]
 
 
 def _mean(setting: Setting, metric: str) -> float:

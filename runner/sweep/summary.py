@@ -99,6 +99,11 @@ def show(summary: Summary, terminal: Terminal) -> None:
             terminal.line(command, whole=True)
     for note in summary.notes:
         terminal.line(note, "yellow")
+    show_troubles(summary, terminal)
+
+
+def show_troubles(summary: Summary, terminal: Terminal) -> None:
+    """What went wrong, and what never began."""
     if rows := trouble_rows(summary):
         terminal.line()
         terminal.line("What went wrong:", "bold")

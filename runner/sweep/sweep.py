@@ -168,6 +168,7 @@ def _run(
                     task_function=conductor,
                     overrides=[*usable(words, checks.mended), *hydra_words(directory)],
                 )
+            directory.check()
     except Stopped:
         pass
     except ConfigError as error:
@@ -177,7 +178,8 @@ def _run(
         stop = error
     records = None
     try:
-        records = finish(directory.path, terminal, experiments=checks.experiments)
+        if directory.there():
+            records = finish(directory.path, terminal, experiments=checks.experiments)
     except KeyboardInterrupt as again:
         stop = again
     if isinstance(stop, KeyboardInterrupt | SystemExit | OSError):

@@ -122,11 +122,11 @@ def overall(summary: Summary, metrics: int) -> str:
     """Metrics over all jobs, in a line, where nothing but the seed varied; else nothing."""
     if summary.varied != (SEED,):
         return ""
-    if summary.same:
-        return f"All {len(summary.records)} seeds give the same."
     jobs = Setting({}, summary.records)
+    if summary.same:
+        return f"All {len(jobs.sample)} seeds give the same."
     found = [f"{m} {measured(one)}" for m in summary.metrics[:metrics] if (one := jobs.over(m))]
-    seeds = "1 seed" if len(jobs.done) == 1 else f"{len(jobs.done)} seeds"
+    seeds = "1 seed" if len(jobs.sample) == 1 else f"{len(jobs.sample)} seeds"
     return f"Over {seeds}: {', '.join(found)}" if found else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +69,10 @@ class Worker:
 
         Raises:
             ConfigError: the directory is another job's, or a link that leads out of the sweep's.
+            FileNotFoundError: that of the sweep is gone.
         """
+        if not (self.root / MANIFEST).exists():
+            raise FileNotFoundError(errno.ENOENT, "Removed or moved", str(self.root))
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         if not folder.resolve().is_relative_to(self.root.resolve()):

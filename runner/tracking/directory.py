@@ -191,7 +191,8 @@ def claim(wanted: str, key: str) -> Path:
         raise problem(key, "a directory", "an empty name", f"Leave {key} out for the default.")
     check_name(wanted, key)
     base = Path(wanted).absolute()
-    if not base.name:
+    # This one and those around it are there, and a name beside them is not what was asked for.
+    if Path.cwd().is_relative_to(base.resolve()):
         hint = f"Choose another: {key}=/path/to/run."
         raise problem(key, "a directory of its own", f"'{wanted}'", hint)
     try:

@@ -163,6 +163,7 @@ TASKS = (
             "experiment: expected a new key after +, got one that is there.",
         ),
         ("~nothing", "nothing: expected one of "),
+        ("~threads", "threads: expected a key that has a value, got one that is null already."),
         ("~stack.layers.nope", "stack.layers.nope: expected one of conv, got 'nope'."),
         ("~no.such.key", "no.such.key: expected a key that is there, got 'key'."),
         ("~stack.layers.conv=3", "~stack.layers.conv removes it, whatever it is."),
@@ -402,6 +403,21 @@ def test_a_range_without_values_is_no_search(word: str, says: str) -> None:
         composer.jobs_of_sweep([word], grid=False)
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "seed=1,range(0,3)",
+        "seed=choice(choice(1,2),3)",
+        "task=glob(p*),edge",
+        "+a={b:[range(2)]},3",
+    ],
+)
+def test_what_stands_for_several_stands_alone(word: str) -> None:
+    says = "expected values, or one range, choice or glob, got one among others: "
+    with Composer() as composer, pytest.raises(ConfigError, match=says):
+        composer.jobs_of_sweep([word])
+
+
 def test_globs_reach_into_nested_folders(tmp_path: Path) -> None:
     empty = "# @package _global_\n"
     names = ["own/deep/a", "own/b", "own/b2", "top", "own/1e5", "own/it's, two", "own/null"]
@@ -552,3 +568,10 @@ def test_values_that_are_not_what_their_tag_says(value: str, tmp_path: Path) -> 
     mine = folder(tmp_path, stack__mine=f"layers: {value}\n")
     (complaint,) = complaints("stack=mine", config_dir=mine)
     assert complaint.startswith(f"{mine}/stack/mine.yaml: expected values that are what their tags")
+
+
+def test_half_characters_are_refused(tmp_path: Path) -> None:
+    mine = folder(tmp_path, stack__mine='layers: {}\nlegend: "\\ud800"\n')
+    (complaint,) = complaints("stack=mine", config_dir=mine)
+    path = f"{mine}/stack/mine.yaml"
+    assert complaint == f"{path}: expected whole characters, got half of one in line 2."

@@ -80,6 +80,7 @@ def test_raw_input_is_left_as_it_was():
         ({"names": "abc"}, "names: expected a list, got 'abc' (text)."),
         ({"names": []}, "names: expected at least 1 entry, got []."),
         ({1: 2}, "1: expected text as a key, got 1."),
+        ({" ": 2}, "' ': expected one of number, whole"),
         ({"": 2}, "'': expected one of number, whole"),
         ({"inner": {"": 2}}, "inner.'': expected one of depth, colour, got ''."),
         (

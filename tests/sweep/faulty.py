@@ -54,6 +54,9 @@ def fail(how):
         sys.exit(7)
     if how == "hang":
         time.sleep(60)
+    if how == "move":
+        Path("out").rename("moved")
+        return
     os.kill(os.getpid(), getattr(signal, how))
     time.sleep(5)  # until it arrives
 '''

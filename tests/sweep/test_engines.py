@@ -379,6 +379,16 @@ def test_wrong_settings_are_told(
         checked(*words)
 
 
+@installed("joblib")
+def test_a_sweep_whose_directory_is_gone_has_failed(here: Faulty, workplace: Path) -> None:
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "hydra.sweep.dir=out"]
+    rc, out, err = here.sweep(*words, "seed=0,1,2", fault="move@1")
+    assert rc == 1
+    assert err.endswith(f"The sweep's directory, {workplace}/out, was removed or moved.\n")
+    assert "completed" not in out
+    assert here.noted("begin") == {0: 1, 1: 1}
+
+
 def test_a_wrong_setting_makes_no_directory(cli: Callable[..., Finished]) -> None:
     done = cli("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0", SWEEP, "seed=0,1")
     assert done.rc == 2

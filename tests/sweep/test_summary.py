@@ -105,6 +105,11 @@ class TestWhatVaried:
         assert len(found.settings) == 3
         assert "Over 3 seeds: kernel_error 3 ± 2.6, loss 2 ± 0" in screen(found)  # √7 = 2.6458
 
+    def test_equal_seeds_are_one(self, tmp_path: Path) -> None:
+        for number, (seed, loss) in enumerate([(0, 1.0), (0, 1.0), (1, 3.0)]):
+            job(tmp_path, number, {"seed": seed}, {"loss": loss})
+        assert "Over 2 seeds: loss 2 ± 1.4" in screen(summarize(tmp_path))
+
     def test_one_seed_that_is_left(self, tmp_path: Path) -> None:
         job(tmp_path, 0, {"seed": 0}, {"loss": 1.5})
         job(tmp_path, 1, {"seed": 1}, state="FAILED", reason="told to")

@@ -295,3 +295,24 @@ def test_a_classifier_goes_on_from_its_checkpoint(
         one, other = (workplace / name / number for name in ("killed", "whole"))
         assert load(one / "metrics.json") == load(other / "metrics.json")
         assert (one / "metrics.jsonl").read_text() == (other / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("launcher", ["runner", "basic"])
+def test_a_value_may_suit_what_the_jobs_choose_alone(launcher: str, workplace: Path) -> None:
+    """The data of the sweep's own config, `bar`, has no `resize`."""
+    words = ["task=plan", "data=digits,photo", "data.resize=32", f"hydra/launcher={launcher}"]
+    swept = sweep([*words, "stack=pool", "hydra.sweep.dir=out"])
+    assert [one.state for one in swept.records] == ["completed"] * 2
+    for job in "01":
+        config = (workplace / "out" / job / ".hydra" / "config.yaml").read_text()
+        assert "  resize: 32\n" in config
+
+
+def test_experiments_that_were_skipped_are_told(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["experiment=6_2/corr2d", "device=cpu,cuda:99", "sweep.on_invalid=skip"]
+    swept = sweep([*words, "hydra.sweep.dir=out"])
+    assert [one.state for one in swept.records] == ["completed", "skipped"]
+    said = capsys.readouterr().out
+    assert "skipped  #1" in said

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobRuntime, JobStatus, run_job, setup_gl
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from runner.signals import TERMINATED
+from runner import signals
 from runner.tracking.directory import STATUS, state
 
 COMPLETED, FAILED, INTERRUPTED, LOST = "COMPLETED", "FAILED", "INTERRUPTED", "LOST"
@@ -136,15 +136,8 @@ def _ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
+    with signals.terminable():
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise SystemExit(TERMINATED)
 
 
 _followed: set[Place] = set()
