@@ -332,15 +332,21 @@ class Composer:
                 all.
 
         Raises:
-            ConfigError: an override that can't be read, that has no list of values, or a glob that
-                matches nothing.
+            ConfigError: an override that can't be read, that has no list of values or two of them,
+                or a glob that matches nothing.
         """
-        choices = []
+        choices: list[list[str]] = []
+        swept: dict[str, str] = {}
         for text in without_globs(overrides, self.options):
             try:
-                choices.append(each_value(text, grid=grid))
+                values = each_value(text, grid=grid)
             except OverrideParseException:
                 raise ConfigError(_unreadable(text)) from None
+            key, _, written = text.lstrip("+").partition("=")
+            if len(values) > 1 and swept.setdefault(key, written) != written:
+                both = f"'{swept[key]}' and '{written}'"
+                raise problem(key, "one list of values", both, "Write all of them into one.")
+            choices.append(values)
         if grid:
             return [list(words) for words in product(*choices)]
         first = [values[0] for values in choices]

@@ -403,6 +403,13 @@ def test_a_range_without_values_is_no_search(word: str, says: str) -> None:
         composer.jobs_of_sweep([word], grid=False)
 
 
+def test_values_are_in_one_list() -> None:
+    with Composer() as composer, pytest.raises(ConfigError) as caught:
+        composer.jobs_of_sweep(["seed=0,1", "task=plan", "seed=range(2,4)"])
+    says = "seed: expected one list of values, got '0,1' and 'range(2,4)'. Write all of them into"
+    assert str(caught.value.problems[0]).startswith(says)
+
+
 @pytest.mark.parametrize(
     "word",
     [
