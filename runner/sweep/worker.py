@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -34,7 +34,7 @@ from runner.sweep.manifest import MANIFEST, METRICS, Planned, complete, digest, 
 from runner.tasks import Objective, Progress, load, no_progress
 from runner.terminal import Terminal
 from runner.tracking.columns import Column
-from runner.tracking.directory import STATUS, RunDirectory, json_safe
+from runner.tracking.directory import STATUS, RunDirectory, json_safe, state
 from runner.tracking.files import STEPS
 
 logger = logging.getLogger(__name__)
@@ -213,6 +213,7 @@ class Worker:
         """Mark the directory of a job that ended before it could do so itself.
 
         Raises:
+            ConfigError: it holds links.
             OSError: it can't be written.
         """
         logger.error("failed", exc_info=error)
@@ -220,12 +221,17 @@ class Worker:
         facts |= {"resumed": 0, "parameters": json_safe(dict(told))}
         if earlier is not None:
             facts |= {"resumed": earlier.resumed + 1, "started": earlier.started}
-        with suppress(ConfigError):  # another process has the directory, and records what it does
+        try:
             home = RunDirectory(folder, facts, spent=0.0 if earlier is None else earlier.seconds)
-            home.mark("INTERRUPTED" if isinstance(error, SystemExit) else "FAILED", reason(error))
-            home.release()
-            if job is not None and isinstance(error, Exception):
-                show_failure(job, folder, {**where.choices, **told}, self.columns)
+        except ConfigError:
+            known = (folder / STATUS).exists()
+            if known and state(folder) == "RUNNING":  # by another process, which records it
+                return
+            raise
+        home.mark("INTERRUPTED" if isinstance(error, SystemExit) else "FAILED", reason(error))
+        home.release()
+        if job is not None and isinstance(error, Exception):
+            show_failure(job, folder, {**where.choices, **told}, self.columns)
 
     def _removed(
         self, folder: Path, error: BaseException, where: Origin, task_config: DictConfig

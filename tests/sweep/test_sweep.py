@@ -316,3 +316,20 @@ def test_experiments_that_were_skipped_are_told(
     assert [one.state for one in swept.records] == ["completed", "skipped"]
     said = capsys.readouterr().out
     assert "skipped  #1" in said
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_why_a_directory_is_refused_is_told(begun: bool, workplace: Path) -> None:
+    words = ["task=plan", "stack=pool", "seed=0,1", "hydra.sweep.dir=out"]
+    sweep(words)
+    status = workplace / "out" / "1" / "status.json"
+    if begun:
+        status.write_text(status.read_text().replace("COMPLETED", "FAILED"))
+    else:
+        status.unlink()
+    link = workplace / "out" / "1" / "elsewhere"
+    link.symlink_to(workplace)
+    with pytest.raises(SweepFailed, match=f"#1 {link}: expected nothing but files and folders"):
+        sweep(words)
+    link.unlink()
+    assert [one.state for one in sweep(words).records] == ["completed"] * 2
