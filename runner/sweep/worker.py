@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -166,7 +166,8 @@ class Worker:
         try:
             job = Job.parse(plain(task_config))
             going.enter_context(host_settings(job))  # one job's threads are not the next one's
-            prepared = prepare(job, job.plan(), _shared_images(job))
+            with _where_it_was_typed():
+                prepared = prepare(job, job.plan(), _shared_images(job))
             told, terminal = parameters(task_config), Terminal(quiet=True)
             with signals.held():
                 execution = Execution(
@@ -265,6 +266,12 @@ class Worker:
             return None
         found = self.objective.of(metrics)
         return float("nan") if found is None else found
+
+
+def _where_it_was_typed() -> AbstractContextManager[None]:
+    """Relative paths of data start there, also those of a job that runs in its own directory."""
+    hydra = HydraConfig.get()
+    return chdir(hydra.runtime.cwd) if hydra.job.chdir else nullcontext()
 
 
 def begun(folder: Path, key: str | None) -> Recorded | None:

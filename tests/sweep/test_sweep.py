@@ -333,3 +333,12 @@ def test_why_a_directory_is_refused_is_told(begun: bool, workplace: Path) -> Non
         sweep(words)
     link.unlink()
     assert [one.state for one in sweep(words).records] == ["completed"] * 2
+
+
+def test_relative_paths_start_where_they_were_typed(workplace: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (4, 4), 255).save(workplace / "pixel.png")
+    words = ["task=forward", "stack=kernel", "data=image", "data.path=pixel.png"]
+    swept = sweep([*words, "hydra.job.chdir=true", "seed=0,1", "hydra.sweep.dir=out"])
+    assert [one.state for one in swept.records] == ["completed"] * 2
