@@ -226,6 +226,7 @@ def test_files_that_may_not_grow(limit: int, workplace: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IGNORING, "task=edge", "stack=sobel", "hydra.run.dir=run"],
         cwd=workplace, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},  # half of it would stay behind
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )  # fmt: skip
     assert done.returncode == 1, done
